@@ -16,14 +16,19 @@
 # %% [markdown]
 # # Quick: frontend alone
 #
-# FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
-# the first change.
+# FEAT-2025-20251103111429: Message replies and attachments. Every check that is possible beforehand runs before the
+# first change.
 #
 # - 7 steps, about 1 min 40 s; services are down for about 30 s of it.
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question. *Expect* gives
+#   the planned time; the preview gives that of the last rehearsal, if known.
+# - **If a cell fails**, the cells below do not run. A failed step asks what to do next: retry, undo, escalate,
+#   troubleshoot or stop. Running a cell again never repeats a finished step. In commands, RUN is the run folder
+#   `outputs/…` of the run that the banner names.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
-PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
-TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
+PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # the plan of the rollback
+TARGET: str = "rehearsal"  # a target file, or the name of one below parameters/
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -34,12 +39,12 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # %% [markdown]
 # ## Open the run
 #
-# *Do*: run the cell. *Expect*: a banner with the target's name and colour; read both. *If not*: the message names the
-# file and the key to correct.
+# - **Expect**, in about 2 s: a banner with the target's name and colour. Read both.
+# - **If it fails**: nothing was touched. Correct the key and file that the error names, then run the cell again.
 
 # %%
 from runbook_lib.notebook import apply, approve, check_prerequisites, close, escalate, look_before, notify, open_run
-from runbook_lib.notebook import preview, status, timeline, verify
+from runbook_lib.notebook import preview, status, timeline, undo, verify
 
 about = {"operator": OPERATOR, "reason": REASON, "incident": INCIDENT, "waive": WAIVE}
 run = await open_run(PLAN, TARGET, type="frontend", run=RUN, **about)
@@ -47,8 +52,9 @@ run = await open_run(PLAN, TARGET, type="frontend", run=RUN, **about)
 # %% [markdown]
 # ### The state of the run
 #
-# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and its state, by the
-# journal.
+# Run this cell again whenever the page or the kernel was lost. Then resume at the first step that is not done.
+#
+# - **Expect**, at once: each step and its state, from the journal. In a terminal: `runbook status RUN`.
 
 # %%
 status(run)
@@ -58,8 +64,8 @@ status(run)
 #
 # ### Prerequisites
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; correct what the row names and run the
-# cell again.
+# - **Expect**, in a few seconds: PASS in every row.
+# - **If not**: nothing was touched. Fix what the row names, then run the cell again.
 
 # %%
 await check_prerequisites(run)
@@ -67,8 +73,10 @@ await check_prerequisites(run)
 # %% [markdown]
 # ### Preview
 #
-# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. *Expect*: a digest above the
-# table. *If not*: nothing was touched.
+# Read what each step changes, loses and locks, and how it is undone.
+#
+# - **Expect**, in seconds, on large tables in minutes: a table, and above it the digest to approve.
+# - **If it fails**: nothing was touched. Fix what the error names, then run the cell again.
 
 # %%
 await preview(run)
@@ -76,17 +84,16 @@ await preview(run)
 # %% [markdown]
 # ### The page as users see it now
 #
-# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept, to be compared with the one
-# after.
+# - **Expect**, in a few seconds: screenshots for the later comparison. What is broken now shows as FAIL; that stops
+#   nothing.
 
 # %%
 await look_before(run)
 
 # %% [markdown]
-# ### Tell the team that it begins
+# ### Message to the team: it begins
 #
-# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent
-# by itself.
+# - **Expect**, at once: the text, and its recipients. Send it yourself; the runbook sends nothing.
 
 # %%
 await notify(run, "start")
@@ -94,8 +101,12 @@ await notify(run, "start")
 # %% [markdown]
 # ### The approval
 #
-# **After this the steps below change the target, and services stop.** *Do*: give the answer asked for. *Expect*: one
-# line APPROVED. *If not*: nothing was touched, and no step below will act.
+# **After this approval, the steps below change the target and stop services.**
+#
+# - **Expect**, in about 1 s after your answer: one line APPROVED, as in the example.
+# - **If not**: nothing was touched, and no step below acts. Run `await preview(run)` again, then this cell.
+#
+# ![Healthy result, an example: the question with the digest, then the line APPROVED](attachment:approved.png)
 
 # %%
 await approve(run, APPROVE)
@@ -106,11 +117,12 @@ await approve(run, APPROVE)
 # %% [markdown]
 # ### Freeze deploys, autoscalers and consumers
 #
-# Runs the target's freeze commands, so that nothing deploys or scales meanwhile. *Kept*: What somebody else froze stays
-# theirs; what this run froze is pending cleanup until it is released. *Takes*: about 10 s.
+# Runs the target's freeze commands, so that nothing deploys or scales during the rollback. What somebody else froze
+# stays theirs. What this run froze is pending cleanup until it is released.
 #
-# *Do*: run the cell. *Expect*: Each of the target's checks reports frozen. *If not*: Freeze by hand what is named, and
-# apply the step again: it finds it frozen.
+# - **Expect**, in about 10 s: Each of the target's checks reports frozen.
+# - **If it fails**: No service was stopped. Freeze by hand what the error names, then apply the step again: it finds it
+#   frozen. To undo it: `await undo(run, "freeze-for-frontend")`.
 
 # %%
 await apply(run, "freeze-for-frontend")
@@ -118,11 +130,12 @@ await apply(run, "freeze-for-frontend")
 # %% [markdown]
 # ### Take the code of frontend back
 #
-# Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone. *Kept*: The
-# commit from before stays reachable and is what an undo returns to. *Takes*: about 10 s.
+# Reverts the feature's commits, or resets to the commit before them, as previewed in a scratch clone. The previous
+# commit stays reachable; an undo returns to it.
 #
-# *Do*: run the cell. *Expect*: The checkout holds the commit that the preview named; files of others are unchanged. *If
-# not*: Read what is in the way in the checkout; apply again, or undo to return to the commit from before.
+# - **Expect**, in about 10 s: The checkout holds the commit that the preview named. Other people's files are unchanged.
+# - **If it fails**: No service was stopped. Read what blocks the checkout. Apply the step again, or undo it to return
+#   to the previous commit. To undo it: `await undo(run, "revert-frontend")`.
 
 # %%
 await apply(run, "revert-frontend")
@@ -130,11 +143,12 @@ await apply(run, "revert-frontend")
 # %% [markdown]
 # ### Build frontend
 #
-# Puts the build in place that was proven in the scratch clone: it is not built again, and caches are removed. *Kept*:
-# What was built before is kept for an undo, until it is purged. *Takes*: about 5 s.
+# Installs the build that was proven in the scratch clone, without building again, and removes caches. The previous
+# build is kept for an undo until you purge it.
 #
-# *Do*: run the cell. *Expect*: The build is of the commit that is checked out. *If not*: Read the build's output in the
-# evidence; fix its cause and apply again.
+# - **Expect**, in about 5 s: The build is of the checked-out commit.
+# - **If it fails**: No service was stopped. Read the build's output in the evidence, fix the cause, then apply the step
+#   again. To undo it: `await undo(run, "build-frontend")`.
 
 # %%
 await apply(run, "build-frontend")
@@ -142,11 +156,12 @@ await apply(run, "build-frontend")
 # %% [markdown]
 # ### Restart frontend
 #
-# Stops each service and starts it again (frontend). *Kept*: An undo restarts the services in whatever is built by then.
-# *Takes*: about 30 s.
+# Stops each service and starts it again (frontend). An undo restarts the services with the build that is installed
+# then.
 #
-# *Do*: run the cell. *Expect*: Each service runs in the wanted version. *If not*: Read the log of the service that did
-# not come up; apply the step again when its cause is fixed.
+# - **Expect**, in about 30 s: Each service runs the expected version.
+# - **If it fails**: Some services may be down. Read the log of the service that did not start, fix the cause, then
+#   apply the step again. `runbook service-back RUN` shows the shortest way to running services.
 
 # %%
 await apply(run, "restart-frontend")
@@ -154,11 +169,12 @@ await apply(run, "restart-frontend")
 # %% [markdown]
 # ### Push frontend, so that the next deployment does not return the feature
 #
-# Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request. *Kept*: The
-# remote's commit from before is recorded. *Takes*: about 15 s.
+# Pushes the code without the feature to the deployed branch, or to a branch for a pull request. The remote's previous
+# commit is recorded.
 #
-# *Do*: run the cell. *Expect*: The remote branch holds this run's commit. *If not*: Where the remote refuses, choose
-# PUSH=branch and open the pull request that is named.
+# - **Expect**, in about 15 s: The remote branch holds this run's commit.
+# - **If it fails**: The services were started again. If the remote refuses, choose PUSH=branch and open the pull
+#   request that the step names. To undo it: `await undo(run, "push-frontend")`.
 
 # %%
 await apply(run, "push-frontend")
@@ -166,11 +182,12 @@ await apply(run, "push-frontend")
 # %% [markdown]
 # ### Purge the caches that users are served from
 #
-# Runs the target's command that empties the cache in front of the services. *Kept*: Nothing: a cache fills itself
-# again. *Takes*: about 20 s.
+# Runs the target's command that empties the cache in front of the services. Nothing needs to be kept: a cache refills
+# itself.
 #
-# *Do*: run the cell. *Expect*: The command ends with 0; users are served the old version. *If not*: Purge the cache by
-# hand, then waive the step or apply it again.
+# - **Expect**, in about 20 s: The command exits with 0, and users get the old version.
+# - **If it fails**: The services were started again. Purge the cache by hand, then waive the step or apply it again.
+#   `runbook status RUN` shows each step.
 
 # %%
 await apply(run, "purge-cache")
@@ -178,11 +195,11 @@ await apply(run, "purge-cache")
 # %% [markdown]
 # ### Release what was frozen
 #
-# Runs the target's release commands for what this run froze. *Kept*: What somebody else froze stays frozen. *Takes*:
-# about 10 s.
+# Runs the target's release commands for what this run froze. What somebody else froze stays frozen.
 #
-# *Do*: run the cell. *Expect*: Each of the target's checks reports released. *If not*: Release by hand what is named,
-# and apply the step again: it finds it released.
+# - **Expect**, in about 10 s: Each of the target's checks reports released.
+# - **If it fails**: The services were started again. Release by hand what the error names, then apply the step again:
+#   it finds it released. To undo it: `await undo(run, "release-after-frontend")`.
 
 # %%
 await apply(run, "release-after-frontend")
@@ -190,8 +207,12 @@ await apply(run, "release-after-frontend")
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: where “The API returns mediaUrl” fails, the next cell goes
-# on; anything else stops here.
+# - **Expect**, in seconds, on large tables in minutes: PASS in every row.
+# - **If “The API returns mediaUrl” fails**: the rollback is not enough. Run the next cell; it continues the rollback.
+# - **If any other check fails**: the rollback is not verified, and what was changed stays. Fix what the row names and
+#   run the cell again. The notebook 07-troubleshooting looks for known causes; `runbook undo RUN` previews an undo.
+#
+# The checks:
 #
 # - All services run, in the wanted version.
 # - The API returns mediaUrl.
@@ -205,10 +226,9 @@ await apply(run, "release-after-frontend")
 await verify(run)
 
 # %% [markdown]
-# ## Where it is not enough: Full: database, backend and frontend
+# ## If this is not enough: Full: database, backend and frontend
 #
-# *Do*: run the cell. *Expect*: “No escalation is called for”, or the notebook to open with the RUN to give it. What is
-# done stays done.
+# - **Expect**, at once: “No escalation is needed”, or the next notebook and the RUN for it. Finished steps stay.
 
 # %%
 await escalate(run)
@@ -216,7 +236,7 @@ await escalate(run)
 # %% [markdown]
 # ## How long each step took
 #
-# *Do*: run the cell. *Expect*: each step against its budget, as a table and a plot.
+# - **Expect**, at once: the time of each step next to its budget, as a table and a chart.
 
 # %%
 timeline(run)
@@ -224,7 +244,12 @@ timeline(run)
 # %% [markdown]
 # ## Close
 #
-# *Do*: run the cell. *Expect*: VERIFIED, or that the run goes on; report and log are in the run folder.
+# - **Expect**, in about 1 s: VERIFIED, or the notebook in which the run continues. Report and log are in the run
+#   folder.
+# - **If not**: the rollback is not verified. Fix what the error names, run *Verify* again, then this cell.
+# - **Next**: the notebook 05-close-out. `runbook purge RUN` previews the pending cleanup.
+#
+# ![Healthy result, an example: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
 
 # %%
 await close(run)

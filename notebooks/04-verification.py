@@ -16,16 +16,20 @@
 # %% [markdown]
 # # Verification
 #
-# Makes the whole checklist of a run again, at any later time. Nothing here changes the target.
+# Runs the whole checklist of a run again, at any later time. Nothing here changes the target.
+#
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
+# - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to verify
 OPERATOR: str = ""  # who is at the keyboard
 
 # %% [markdown]
-# ## Take the run up
+# ## Open the run
 #
-# *Do*: run the cell. *Expect*: the run's banner. *If not*: RUN names no run folder.
+# - **Expect**, in about 2 s: the banner of the run.
+# - **If it fails**: RUN is no run folder, and nothing was touched. `runbook list` in a terminal names the runs.
 
 # %%
 from runbook_lib.notebook import compare, resume, status, verify
@@ -33,9 +37,10 @@ from runbook_lib.notebook import compare, resume, status, verify
 run = await resume(RUN, operator=OPERATOR)
 
 # %% [markdown]
-# ## Where it stands
+# ## Status of the run
 #
-# *Do*: run the cell. *Expect*: every step done.
+# - **Expect**, at once: every step done.
+# - **If not**: the rollback is not finished. Continue in the run's notebook, or with `runbook run RUN` in a terminal.
 
 # %%
 status(run)
@@ -43,7 +48,8 @@ status(run)
 # %% [markdown]
 # ## Before and after
 #
-# *Do*: run the cell. *Expect*: the counts that the rollback left.
+# - **Expect**, in about 1 s: the row counts that the rollback left.
+# - **If they differ**: something changed the data since. Nothing is changed here; the checks below name what fails.
 
 # %%
 await compare(run)
@@ -51,7 +57,9 @@ await compare(run)
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: the row says what was seen.
+# - **Expect**, in seconds, on large tables in minutes: PASS in every row.
+# - **If not**: the row says what was seen, and nothing was changed. For known causes open 07-troubleshooting;
+#   `runbook undo RUN` previews an undo of the run.
 
 # %%
 await verify(run)

@@ -16,17 +16,22 @@
 # %% [markdown]
 # # Close-out
 #
-# Adds what people know to the record of a run, and writes log, report and manifest again. Nothing here changes the target.
+# Adds people's notes to the record of a run, and writes log, report and manifest again. Nothing here changes the rolled-back
+# system.
+#
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
+# - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to close
 OPERATOR: str = ""  # who is at the keyboard
-NOTES: str = ""  # what the log should say besides
+NOTES: str = ""  # a note for the log
 
 # %% [markdown]
-# ## Take the run up
+# ## Open the run
 #
-# *Do*: run the cell. *Expect*: the run's banner. *If not*: RUN names no run folder.
+# - **Expect**, in about 2 s: the banner of the run.
+# - **If it fails**: RUN is no run folder, and nothing was touched. `runbook list` in a terminal names the runs.
 
 # %%
 from runbook_lib.notebook import close, follow_ups, note, notify, resume, rollback_log, timeline
@@ -36,7 +41,9 @@ run = await resume(RUN, operator=OPERATOR)
 # %% [markdown]
 # ## Notes
 #
-# *Do*: fill in NOTES above and run the cell. *Expect*: the note as it will stand in the log.
+# Fill in NOTES above first.
+#
+# - **Expect**, at once: the note as the log will show it.
 
 # %%
 await note(run, NOTES)
@@ -44,7 +51,8 @@ await note(run, NOTES)
 # %% [markdown]
 # ## What follows
 #
-# *Do*: run the cell, and hand each line to somebody.
+# - **Expect**, at once: the pending cleanup and the plan's tasks. Assign each line to somebody.
+# - **Next** for a line of cleanup: `runbook purge RUN` in a terminal previews it. After that purge, this undo is impossible.
 
 # %%
 follow_ups(run)
@@ -52,7 +60,7 @@ follow_ups(run)
 # %% [markdown]
 # ## How long each step took
 #
-# *Do*: run the cell. *Expect*: each step against its budget, as a table and a plot.
+# - **Expect**, at once: the time of each step next to its budget, as a table and a chart.
 
 # %%
 timeline(run)
@@ -60,16 +68,16 @@ timeline(run)
 # %% [markdown]
 # ## The log and the postmortem
 #
-# *Do*: run the cell, and go on writing in `postmortem.md` in the run folder. *Expect*: the plan's log template, filled in,
-# and a draft with the timeline.
+# - **Expect**, at once: the plan's log, filled in, and the draft of a postmortem with the timeline.
+# - **Next**: continue the draft in `postmortem.md` in the run folder.
 
 # %%
 rollback_log(run)
 
 # %% [markdown]
-# ### Tell the team how it ended
+# ### Message to the team: how it ended
 #
-# *Do*: run the cell and send the text. *Expect*: the outcome, the pending cleanup, and what follows.
+# - **Expect**, at once: the outcome, the pending cleanup and the next tasks. Send it yourself; the runbook sends nothing.
 
 # %%
 await notify(run, "end")
@@ -77,7 +85,10 @@ await notify(run, "end")
 # %% [markdown]
 # ## Close
 #
-# *Do*: run the cell. *Expect*: the outcome, by the record.
+# - **Expect**, in about 1 s: VERIFIED.
+# - **If not**: the rollback is not verified. The error names what is missing; run 04-verification, then this cell again.
+#
+# ![Healthy result, an example: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
 
 # %%
 await close(run)

@@ -16,15 +16,20 @@
 # %% [markdown]
 # # Restore media_url alone from the backup
 #
-# FEAT-2025-20251103111429: Message replies and attachments. Everything that can be known beforehand is looked at before
-# the first change.
+# FEAT-2025-20251103111429: Message replies and attachments. Every check that is possible beforehand runs before the
+# first change.
 #
 # - 2 steps, about 2 min; no service stops.
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question. *Expect* gives
+#   the planned time; the preview gives that of the last rehearsal, if known.
+# - **If a cell fails**, the cells below do not run. A failed step asks what to do next: retry, undo, escalate,
+#   troubleshoot or stop. Running a cell again never repeats a finished step. In commands, RUN is the run folder
+#   `outputs/…` of the run that the banner names.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
-PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
-TARGET: str = "rehearsal"  # where it runs: a file, or the name of one below parameters/
-CHOICES: str = ""  # other than the plan, a name and its value each: STRATEGY, EDITED, REMOVAL, FILL, …
+PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # the plan of the rollback
+TARGET: str = "rehearsal"  # a target file, or the name of one below parameters/
+CHOICES: str = ""  # what differs from the plan, by name and value: STRATEGY, EDITED, REMOVAL, FILL, …
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
@@ -35,12 +40,12 @@ WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may f
 # %% [markdown]
 # ## Open the run
 #
-# *Do*: run the cell. *Expect*: a banner with the target's name and colour; read both. *If not*: the message names the
-# file and the key to correct.
+# - **Expect**, in about 2 s: a banner with the target's name and colour. Read both.
+# - **If it fails**: nothing was touched. Correct the key and file that the error names, then run the cell again.
 
 # %%
 from runbook_lib.notebook import apply, approve, check_prerequisites, choose_details, close, look_before, notify
-from runbook_lib.notebook import open_run, preview, status, timeline, verify
+from runbook_lib.notebook import open_run, preview, status, timeline, undo, verify
 
 about = {"operator": OPERATOR, "reason": REASON, "incident": INCIDENT, "waive": WAIVE}
 run = await open_run(PLAN, TARGET, type="missing-column", run=RUN, **about)
@@ -48,28 +53,30 @@ run = await open_run(PLAN, TARGET, type="missing-column", run=RUN, **about)
 # %% [markdown]
 # ### The state of the run
 #
-# *Do*: run the cell, now and whenever the page or the kernel was lost. *Expect*: each step and its state, by the
-# journal.
+# Run this cell again whenever the page or the kernel was lost. Then resume at the first step that is not done.
+#
+# - **Expect**, at once: each step and its state, from the journal. In a terminal: `runbook status RUN`.
 
 # %%
 status(run)
 
 # %% [markdown]
-# ### What else is open
+# ### Other choices
 #
-# *Do*: choose, or leave what the plan says; headless, CHOICES (`STRATEGY=swap, EDITED=keep`). *Expect*: one line for
-# each.
+# Choose, or keep what the plan says. Headless, CHOICES gives the answers (`STRATEGY=swap, EDITED=keep`).
+#
+# - **Expect**, at once: one line for each choice. To choose again: `await choose_details(run, CHOICES, again=True)`.
 
 # %%
-await choose_details(run, CHOICES)
+choices = await choose_details(run, CHOICES)
 
 # %% [markdown]
 # ## Before the first change
 #
 # ### Prerequisites
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: nothing was touched; correct what the row names and run the
-# cell again.
+# - **Expect**, in a few seconds: PASS in every row.
+# - **If not**: nothing was touched. Fix what the row names, then run the cell again.
 
 # %%
 await check_prerequisites(run)
@@ -77,8 +84,10 @@ await check_prerequisites(run)
 # %% [markdown]
 # ### Preview
 #
-# *Do*: run the cell and read it: what each step changes, what it loses, how it is undone. *Expect*: a digest above the
-# table. *If not*: nothing was touched.
+# Read what each step changes, loses and locks, and how it is undone.
+#
+# - **Expect**, in seconds, on large tables in minutes: a table, and above it the digest to approve.
+# - **If it fails**: nothing was touched. Fix what the error names, then run the cell again.
 
 # %%
 await preview(run)
@@ -86,17 +95,16 @@ await preview(run)
 # %% [markdown]
 # ### The page as users see it now
 #
-# *Do*: run the cell. *Expect*: what is broken shows here as FAIL; the screenshot is kept, to be compared with the one
-# after.
+# - **Expect**, in a few seconds: screenshots for the later comparison. What is broken now shows as FAIL; that stops
+#   nothing.
 
 # %%
 await look_before(run)
 
 # %% [markdown]
-# ### Tell the team that it begins
+# ### Message to the team: it begins
 #
-# *Do*: run the cell and send the text. *Expect*: the text with target, reason and whom to send it to. Nothing is sent
-# by itself.
+# - **Expect**, at once: the text, and its recipients. Send it yourself; the runbook sends nothing.
 
 # %%
 await notify(run, "start")
@@ -104,8 +112,12 @@ await notify(run, "start")
 # %% [markdown]
 # ### The approval
 #
-# **After this the steps below change the target.** *Do*: give the answer asked for. *Expect*: one line APPROVED. *If
-# not*: nothing was touched, and no step below will act.
+# **After this approval, the steps below change the target.**
+#
+# - **Expect**, in about 1 s after your answer: one line APPROVED, as in the example.
+# - **If not**: nothing was touched, and no step below acts. Run `await preview(run)` again, then this cell.
+#
+# ![Healthy result, an example: the question with the digest, then the line APPROVED](attachment:approved.png)
 
 # %%
 await approve(run, APPROVE)
@@ -116,11 +128,12 @@ await approve(run, APPROVE)
 # %% [markdown]
 # ### Back up the database as it is now
 #
-# Dumps the database, or makes or checks the target's own backup, and reads it through. *Kept*: The backup stays in the
-# run folder or where the target keeps it. *Takes*: about 1 min.
+# Dumps the database, or makes or checks the target's own backup, and reads all of it. The backup stays in the run
+# folder, or where the target keeps it.
 #
-# *Do*: run the cell. *Expect*: A backup that can be read, with its size and SHA-256. *If not*: Make room on the disk,
-# or end what blocks pg_dump; apply the step again.
+# - **Expect**, in about 1 min: A readable backup, with its size and SHA-256.
+# - **If it fails**: No service was stopped. Free disk space, or end the session that blocks pg_dump. Then apply the
+#   step again. To undo it: `await undo(run, "back-up")`.
 
 # %%
 await apply(run, "back-up")
@@ -128,11 +141,12 @@ await apply(run, "back-up")
 # %% [markdown]
 # ### Restore media_url alone from the backup
 #
-# Brings one column, the missing rows, or a table that is gone back from the newest backup. *Kept*: Every row's earlier
-# value is kept until you purge it. *Takes*: about 1 min.
+# Restores one column, the missing rows, or a missing table from the newest backup. Every row's previous value is kept
+# until you purge it.
 #
-# *Do*: run the cell. *Expect*: What the backup holds is there again; nothing else changed. *If not*: Read which rows
-# could not be written; apply again to resume, or undo the step.
+# - **Expect**, in about 1 min: The values of the backup are in the database again. Nothing else changed.
+# - **If it fails**: No service was stopped. Read which rows could not be written. Apply the step again to resume, or
+#   undo it. To undo it: `await undo(run, "restore-media-url")`.
 
 # %%
 await apply(run, "restore-media-url")
@@ -140,8 +154,11 @@ await apply(run, "restore-media-url")
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. *If not*: the run is not verified, and stops; each row says what was
-# seen.
+# - **Expect**, in seconds, on large tables in minutes: PASS in every row.
+# - **If not**: the rollback is not verified, and what was changed stays. Fix what the row names and run the cell again.
+#   The notebook 07-troubleshooting looks for known causes; `runbook undo RUN` previews an undo.
+#
+# The checks:
 #
 # - All services run, in the wanted version.
 # - media_url still holds what the backup holds.
@@ -155,7 +172,7 @@ await verify(run)
 # %% [markdown]
 # ## How long each step took
 #
-# *Do*: run the cell. *Expect*: each step against its budget, as a table and a plot.
+# - **Expect**, at once: the time of each step next to its budget, as a table and a chart.
 
 # %%
 timeline(run)
@@ -163,7 +180,12 @@ timeline(run)
 # %% [markdown]
 # ## Close
 #
-# *Do*: run the cell. *Expect*: VERIFIED, or that the run goes on; report and log are in the run folder.
+# - **Expect**, in about 1 s: VERIFIED, or the notebook in which the run continues. Report and log are in the run
+#   folder.
+# - **If not**: the rollback is not verified. Fix what the error names, run *Verify* again, then this cell.
+# - **Next**: the notebook 05-close-out. `runbook purge RUN` previews the pending cleanup.
+#
+# ![Healthy result, an example: PASS in every row, and the outcome VERIFIED](attachment:verified.png)
 
 # %%
 await close(run)

@@ -16,25 +16,31 @@
 # %% [markdown]
 # # Troubleshooting
 #
-# For a rollback that was carried out and did not help, or that is stuck. Looks for each of the plan's troubles, shows what
-# it found, and mends the one that is chosen, step by step as a rollback is.
+# For a rollback that did not help, or that is blocked. It looks for the plan's known troubles, shows what it found, and
+# fixes the one that you choose.
+#
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
+# - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again. A finished
+#   step is never done twice.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
-PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # what the rollback is
-TARGET: str = "rehearsal"  # where it runs: a file below parameters/
-TROUBLE: str = ""  # headless: which one to mend; empty takes the one that is found alone
+PLAN: str = "parameters/feat-2025-20251103111429.yaml"  # the plan of the rollback
+TARGET: str = "rehearsal"  # a target file, or the name of one below parameters/
+TROUBLE: str = ""  # headless: the trouble to fix; empty takes the only one found
 OPERATOR: str = ""  # who is at the keyboard
 REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
-RUN: str = ""  # the folder of a troubleshooting run to take up again; empty begins a new one
+RUN: str = ""  # the folder of a troubleshooting run to resume; empty begins a new one
 APPROVE: str = ""  # headless: the digest of the preview that was approved
 WAIVE: str = ""  # break glass, "name: reason", for a check or a step that may fail
 
 # %% [markdown]
 # ## Open the run
 #
-# This is a run of its own, next to the rollback's. *Do*: run the cell. *Expect*: a banner with the target's name and colour.
-# *If not*: the message names the file and the key to mend.
+# This is a separate run, next to the rollback's.
+#
+# - **Expect**, in about 2 s: a banner with the target's name and colour. Read both.
+# - **If it fails**: nothing was touched. Correct the key and file that the error names, then run the cell again.
 
 # %%
 from runbook_lib.notebook import approve, choose_trouble, close, diagnose, fix, open_run, preview, verify
@@ -44,18 +50,20 @@ run = await open_run(PLAN, TARGET, run=RUN, operator=OPERATOR, reason=REASON, in
 # %% [markdown]
 # ## What is wrong
 #
-# *Do*: run the cell; it opens the users' page, asks the API, compares with the backup and lists the database's sessions.
-# *Expect*: a table of the plan's troubles, those that are there marked. *If not*: what says UNKNOWN could not be looked at;
-# mend what it names and run the cell again.
+# This opens the users' page, asks the API, compares with the backup and lists the database's sessions.
+#
+# - **Expect**, in about 10 s: a table of the plan's troubles; `► yes` marks those that are present.
+# - **If a check says UNKNOWN**: it could not be made, and nothing was touched. Fix what it names, then run the cell again.
 
 # %%
 await diagnose(run)
 
 # %% [markdown]
-# ## Which one to mend
+# ## Choose the trouble to fix
 #
-# *Do*: choose. *Expect*: one line that says what will be carried out. *If not*: the trouble is mended by another notebook,
-# which the message names with the RUN to give it. A restore alone needs the services stopped.
+# - **Expect**, at once: one line with the chosen fix.
+# - **If it fails**: another notebook fixes this trouble. The error names it and its RUN; nothing was changed. A restore
+#   alone needs the services stopped.
 
 # %%
 await choose_trouble(run, TROUBLE)
@@ -63,8 +71,10 @@ await choose_trouble(run, TROUBLE)
 # %% [markdown]
 # ## Preview
 #
-# *Do*: run the cell and read it: each session that would be ended stands there by its pid, each cache by its name.
-# *Expect*: a digest above the table. *If not*: nothing was touched.
+# Read what the fix changes: each session to be ended with its pid, each cache with its name.
+#
+# - **Expect**, in seconds: a table, and above it the digest to approve.
+# - **If it fails**: nothing was touched. Fix what the error names, then run the cell again.
 
 # %%
 await preview(run)
@@ -72,18 +82,20 @@ await preview(run)
 # %% [markdown]
 # ## The approval
 #
-# **What is previewed above is done below.** Ended sessions lose what they have not committed; a frontend is restarted.
+# **After this approval, the steps below change the target.** Ended sessions lose uncommitted work; a frontend restarts.
 #
-# *Do*: give the answer asked for. *Expect*: one line APPROVED. *If not*: nothing was touched, and no step below will act.
+# - **Expect**, in about 1 s after your answer: one line APPROVED.
+# - **If not**: nothing was touched, and no step below acts. Run `await preview(run)` again, then this cell.
 
 # %%
 await approve(run, APPROVE)
 
 # %% [markdown]
-# ## Mend it
+# ## Fix it
 #
-# *Do*: run the cell. *Expect*: each step done and verified. *If not*: nothing is done twice when the cell is run again; the
-# error says what is safe.
+# - **Expect**, in about 1 min: each step done and verified.
+# - **If it fails**: earlier steps stay done. Fix what the error names and run the cell again; finished steps are not
+#   repeated. To undo: `runbook undo RUN` in a terminal.
 
 # %%
 await fix(run)
@@ -91,8 +103,10 @@ await fix(run)
 # %% [markdown]
 # ## Verify
 #
-# *Do*: run the cell. *Expect*: PASS in every row. A browser that was open before may hold the old page: reload it with
-# Ctrl+Shift+R (Cmd+Shift+R on a Mac). *If not*: the trouble has another cause; run *what is wrong* again.
+# An open browser may show the old page: reload it with Ctrl+Shift+R (Cmd+Shift+R on a Mac).
+#
+# - **Expect**, in seconds: PASS in every row.
+# - **If not**: the trouble has another cause, and the fix stays. Run `await diagnose(run)` again.
 
 # %%
 await verify(run)
@@ -100,7 +114,8 @@ await verify(run)
 # %% [markdown]
 # ## Close
 #
-# *Do*: run the cell. *Expect*: VERIFIED; then go back to the rollback's own notebook. Report and log are in the run folder.
+# - **Expect**, in about 1 s: VERIFIED. Report and log are in the run folder.
+# - **Next**: return to the rollback's own notebook and run its failed cell again.
 
 # %%
 await close(run)

@@ -16,49 +16,56 @@
 # %% [markdown]
 # # Service back now
 #
-# From wherever a rollback stands: the shortest way to services that run in a combination of code, schema and data that the
-# plan's compatibility table allows. That may be on to the end of the rollback, or back over what was done.
+# For a rollback that stopped halfway. It finds the shortest path to services that run in an allowed combination of code,
+# schema and data. The path may finish the rollback or undo its steps.
+#
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
+# - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again. A finished
+#   step is never done twice.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
-RUN: str = ""  # the folder of the run that stands in the middle
+RUN: str = ""  # the folder of the run that stopped halfway
 OPERATOR: str = ""  # who is at the keyboard
-APPROVE: str = ""  # headless: the digest of the way that was approved
+APPROVE: str = ""  # headless: the digest of the approved recovery path
 
 # %% [markdown]
-# ## Take the run up
+# ## Open the run
 #
-# *Do*: run the cell. *Expect*: the run's banner, and the way as the record tells it. *If not*: RUN names no run folder.
+# - **Expect**, in about 2 s: the banner of the run.
+# - **If it fails**: RUN is no run folder, and nothing was touched. `runbook list` in a terminal names the runs.
 
 # %%
-from runbook_lib.notebook import resume, status, walk_back, way_back
+from runbook_lib.notebook import recover, recovery_path, resume, status
 
 run = await resume(RUN, operator=OPERATOR)
 
 # %% [markdown]
-# ## The way
+# ## The recovery path
 #
-# *Do*: run the cell and read it. *Expect*: the steps to apply or to undo, how long each should take, and a digest. Steps
-# without a known outcome are probed first. *If not*: the message says why neither forward nor back is a way.
+# Read which steps it applies or undoes.
+#
+# - **Expect**, in seconds: the steps with their estimates, and a digest. Steps with an unknown outcome are probed first.
+# - **If it fails**: nothing was changed. The error says why no path is left, and what to do next.
 
 # %%
-await way_back(run)
+await recovery_path(run)
 
 # %% [markdown]
-# ## Walk it
+# ## Take it
 #
-# **This changes the target.** Each step is probed, journaled and verified as in the rollback itself.
+# **This changes the target.** Each step is probed, journaled and verified, as in the rollback itself.
 #
-# *Do*: give the answer asked for. *Expect*: each step done or undone, and every service running. *If not*: nothing is done
-# twice when the cell is run again; the path is looked for again, from what exists then.
+# - **Expect**, after your answer, in the estimated time: each step done or undone, and all services running.
+# - **If it fails**: finished steps stay. Run `await recovery_path(run)` again: it finds a path from the new state.
 
 # %%
-await walk_back(run, APPROVE)
+await recover(run, APPROVE)
 
 # %% [markdown]
-# ## Where the run stands
+# ## Status of the run
 #
-# *Do*: run the cell. *Expect*: what is done and what was undone, and the outcome `service-back`: the services
-# run, the rollback is not finished. The run's own notebook goes on from here.
+# - **Expect**, at once: the outcome `service-back`. The services run, but the rollback is not finished.
+# - **Next**: continue in the run's notebook or with `runbook run RUN`, or undo all of it with `runbook undo RUN`.
 
 # %%
 status(run)

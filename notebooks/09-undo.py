@@ -16,8 +16,11 @@
 # %% [markdown]
 # # Undo a run
 #
-# Puts back what a run changed, newest step first: the whole run, or one step of it. What someone changed since stays, and is
-# counted. Undo data that was deleted by `runbook purge` cannot be put back.
+# Undoes what a run changed: the whole run, newest step first, or one step. Later changes by others stay and are counted.
+# Undo data that `runbook purge` deleted cannot be restored.
+#
+# - **How to use it**: Shift+Enter runs a cell and goes to the next; *Run All* waits at each question.
+# - **If a cell fails**, the cells below do not run. Fix what the error names, then run the same cell again.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
 RUN: str = ""  # the folder of the run to undo
@@ -28,7 +31,8 @@ APPROVE: str = ""  # headless: the digest of the undo that was approved
 # %% [markdown]
 # ## Open the run
 #
-# *Do*: run the cell. *Expect*: the run's banner. *If not*: RUN names no run folder.
+# - **Expect**, in about 2 s: the banner of the run.
+# - **If it fails**: RUN is no run folder, and nothing was touched. `runbook list` in a terminal names the runs.
 
 # %%
 from runbook_lib.notebook import resume, status, undo_preview, undo_run
@@ -38,8 +42,10 @@ run = await resume(RUN, operator=OPERATOR)
 # %% [markdown]
 # ## Preview
 #
-# *Do*: run the cell and read it. *Expect*: each step with how it is undone and what stays as it is, and a digest.
-# *If not*: the column "cannot, because" names what blocks a step. Nothing was changed.
+# Read how each step is undone, and what stays unchanged.
+#
+# - **Expect**, in seconds: one line for each step, and a digest to approve.
+# - **If it fails**: nothing was changed. The column "cannot, because" names what blocks a step.
 
 # %%
 await undo_preview(run, STEP)
@@ -47,10 +53,11 @@ await undo_preview(run, STEP)
 # %% [markdown]
 # ## Undo
 #
-# **This changes the target.** Services stop and start again on the way.
+# **This changes the target.** Services may stop and start again.
 #
-# *Do*: give the answer asked for. *Expect*: each step undone, and for a whole run the outcome `undone`. *If not*: run the
-# cell again; what is undone is not undone twice.
+# - **Expect**, after your answer, in the estimated time: each step undone; for a whole run, the outcome `undone`.
+# - **If it fails**: undone steps stay undone. Fix what the error names, then run the cell again. If services are down:
+#   `runbook service-back RUN`.
 
 # %%
 await undo_run(run, APPROVE, STEP)
@@ -58,7 +65,7 @@ await undo_run(run, APPROVE, STEP)
 # %% [markdown]
 # ## Status of the run
 #
-# *Do*: run the cell. *Expect*: the steps as they are now, and any pending cleanup.
+# - **Expect**, at once: the current state of the steps, and any pending cleanup.
 
 # %%
 status(run)

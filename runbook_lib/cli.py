@@ -1,4 +1,4 @@
-"""The command line: one library call a command. Exit codes: 0 verified, 1 declined, 2 usage, 3 failed, 4 unknown."""
+"""The command line: one library call a command."""
 
 from __future__ import annotations
 
@@ -36,23 +36,32 @@ from runbook_lib.run import Run, approval, by_hand, cleanup, lease, lifecycle, l
 from runbook_lib.run.approval import named_reason
 from runbook_lib.system import temporary
 from runbook_lib.system.signals import settle
-from runbook_lib.ui import display, mirror
+from runbook_lib.ui import display, mirror, plan_summary, run_summary, terminal
 from runbook_lib.ui.progress import Report, to_console
 
 if TYPE_CHECKING:
     from runbook_lib.rehearsal.executed import Asked
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 junit_option = click.option(
     "--junit", "junit_file", type=click.Path(path_type=Path), help="Write each step and check to this JUnit XML file."
 )
+verbose_option = click.option("--verbose", is_flag=True, help="Print all details too: previews, checks, locks.")
+CODES = "Exit codes: 0 success or verified, 1 declined, 2 wrong use, 3 failed, 4 unknown."
+
+
+def _with_example(command: str) -> str:
+    """An epilog: a command to type, and the exit codes."""
+    return f"\b\nExample:\n  $ {command}\n\n{CODES}"
+
+
 WIDTH = 120  # of YAML that is printed
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(epilog=CODES)
 def commands() -> None:
-    """Roll a release back: rehearse, plan, run, and verify what was done."""
+    """Roll back a release: rehearse, plan, run and verify."""
     redact_output()
 
 
@@ -66,12 +75,12 @@ def main() -> None:
     atexit.register(gc.freeze)  # what is left in memory goes with the process: the interpreter need not search it
     try:
         with _errors_of_the_system_named():
-            commands(standalone_mode=False)
+            commands(standalone_mode=False, terminal_width=terminal.width())
     except RunbookError as error:
         if "--json" in sys.argv:
             click.echo(json.dumps({"error": redact(str(error)), "exit_code": error.exit_code}))
         else:
-            click.echo(redact(str(error)), err=True)
+            click.echo(terminal.wrapped(str(error)), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         if "--json" in sys.argv:
@@ -80,41 +89,46 @@ def main() -> None:
             error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What was done is in the journal; the same command goes on from there.", err=True)
+        click.echo("Interrupted. The journal holds what was done. Repeat the command to resume.", err=True)
         sys.exit(4)
 
 
 @contextmanager
 def _errors_of_the_system_named() -> Iterator[None]:
-    """Have a full disk, or a file that may not be read, reported as any other error."""
+    """Report a full disk, or a file without permission, as any other error."""
     try:
         yield
     except OSError as error:
         raise RunbookError(
             f"The operating system refused: {error}.",
-            state="What was done is in the journal.",
-            safe_next="Make room or correct the rights there, then run the same command again.",
+            state="The journal holds what was done.",
+            safe_next="Free space or correct the permissions there, then repeat the command.",
         ) from error
 
 
-@commands.command()
-@click.option("--scenario", default="", help="Which fault to rehearse, or all; else all-media-missing, or with --plan none.")
-@click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows in the table.")
+@commands.command(epilog=_with_example("runbook rehearse --before schema.sql --migration V42.sql"))
+@click.option("--scenario", default="", help="The fault, or all. [default: all-media-missing; none with --plan]")
+@click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows of the sample's table.")
 @click.option(
-    "--stack", "stack_name", default="sample", show_default=True, help="sample, node, compose, or a file of yours."
+    "--stack", "stack_name", default="sample", show_default=True, help="sample, node, compose, or your stack file."
 )
-@click.option("--matrix", is_flag=True, help="Hold each fault of the decision matrix against every row's own check.")
-@click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of a database before a migration.")
-@click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="Its script; repeatable.")
-@click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after it.")
-@click.option("--keep", default="", metavar="DSN", help="An empty database to do it in, and to leave as it is then.")
-@click.option("--server", default="", metavar="DSN", help="A server for it, in place of an embedded one.")
-@click.option("--option", default="", help="What to take back: data-only (A) or data-and-schema (B); else all that changed.")
+@click.option("--matrix", is_flag=True, help="Compare each fault of the decision matrix with each row's check.")
+@click.option("--before", type=click.Path(path_type=Path), help="A script or dump of the database before the migration.")
 @click.option(
-    "--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: of that --stack, or what decides of the migration."
+    "--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="The migration's script; repeatable."
 )
-@click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute it as a notebook, and keep that here.")
-@click.option("--verbose", is_flag=True, help="Print the statements, too.")
+@click.option("--use", type=click.Path(path_type=Path), help="A script of what users wrote after the migration.")
+@click.option("--keep", default="", metavar="DSN", help="Work in this empty database and keep the result.")
+@click.option("--server", default="", metavar="DSN", help="Use this server instead of an embedded one.")
+@click.option("--option", default="", help="data-only (A) or data-and-schema (B). [default: every change]")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="The plan of --stack, or the plan with decisions for the migration.",
+)
+@click.option("--notebook", "file", type=click.Path(path_type=Path), help="Execute as a notebook and write it here.")
+@click.option("--verbose", is_flag=True, help="Print the SQL statements too.")
 @junit_option
 @json_option
 def rehearse(
@@ -134,18 +148,18 @@ def rehearse(
     junit_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Bring up the embedded stack, break it, roll back, verify, tear down; or roll back any MIGRATION.
+    """Rehearse a rollback on a disposable stack, or of any migration.
 
-    With --plan and --stack it does so with your release: parameters/stack.example.yaml describes such a stack.
-    With --before and --migration no stack is needed: on scratch databases the migration is applied, taken back, verified,
-    undone, and applied again.
+    By default, start the sample stack, break it, roll it back and verify it. With --plan and --stack, do so with your
+    release; parameters/stack.example.yaml describes a stack. With --before and --migration, no stack is needed: apply the
+    migration to scratch databases, roll it back, verify that, undo the rollback, and apply the migration again.
     """
     if bool(before) != bool(migrations) or (not before and (use or keep or server or option or file)):
         raise click.UsageError(
-            "--before and --migration go together; --use, --keep, --server, --option and --notebook do too."
+            "Name both --before and --migration; --use, --keep, --server, --option and --notebook need them."
         )
     if keep and server:
-        raise click.UsageError("--keep names its server itself: leave --server out.")
+        raise click.UsageError("--keep names the server already: omit --server.")
     require_extra("rehearsal")
     from runbook_lib.rehearsal import junit
 
@@ -164,26 +178,36 @@ def rehearse(
     named = scenario or (own.NONE if plan_file else "all-media-missing")
     with written(junit_file, junit.of_scenario(named)) as write:
         if plan_file:
-            found = own.rehearse(plan_file, stack_name, named, rows, _teller(as_json))
+            found = own.rehearse(plan_file, stack_name, named, rows, _reporter(as_json))
         else:
-            found = rehearse.rehearse(named, rows, _teller(as_json), stack_name)
+            found = rehearse.rehearse(named, rows, _reporter(as_json), stack_name)
         write(junit.of_rehearsed(found))
     if as_json:
         click.echo(json.dumps([one.as_json() for one in found]))
     sys.exit(max(one.exit_code for one in found))
 
 
-@commands.command()
-@click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files; else the plan's.")
-@click.option("-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target, and write it here.")
-@click.option("--before", type=click.Path(path_type=Path), help="A script or a dump of what was before.")
-@click.option("--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="A script; repeatable.")
-@click.option("--server", default="", metavar="DSN", help="A server of the target's version, in place of an embedded one.")
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan: what it decides, and its migrations.")
-@click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has their files.")
-@click.option("--stack", default="", metavar="STACK", help="A stack to bring up for a whole plan, in place of a target.")
-@click.option("--repository", type=click.Path(path_type=Path), help="That checkout, in place of a target's.")
-@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the changes' files go.")
+@commands.command(epilog=_with_example("runbook draft --feature SHOP-42 --before schema.sql --migration V42.sql"))
+@click.option("--feature", default="", metavar="ID", help="The feature's id, which names the files. [default: the plan's]")
+@click.option(
+    "-o", "file", type=click.Path(path_type=Path), help="Draft a whole plan of --target or --stack and write it here."
+)
+@click.option("--before", type=click.Path(path_type=Path), help="A script or dump of the database before the migration.")
+@click.option(
+    "--migration", "migrations", type=click.Path(path_type=Path), multiple=True, help="The migration's script; repeatable."
+)
+@click.option(
+    "--server", default="", metavar="DSN", help="Use this server of the target's version instead of an embedded one."
+)
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="The plan with decisions and migrations.")
+@click.option(
+    "--target", "target_file", type=click.Path(path_type=Path), help="The target whose checkout has the migrations."
+)
+@click.option("--stack", default="", metavar="STACK", help="Start this stack for a whole plan, instead of a target.")
+@click.option(
+    "--repository", type=click.Path(path_type=Path), help="The checkout with the migrations, instead of a target's."
+)
+@click.option("--folder", default=".", type=click.Path(path_type=Path), help="The folder to write to.")
 @json_option
 def draft(
     feature: str,
@@ -198,38 +222,42 @@ def draft(
     folder: Path,
     as_json: bool,
 ) -> None:
-    """Derive what a feature's migrations changed, and how each thing is taken back, for a plan.
+    """Draft how a plan takes back what migrations changed, or a whole plan.
 
-    Without --migration their SQL is what the tool of the plan has in its files, or prints; without --before the
-    state from before is what the target recovers to a point in time. Writes ID.changes.yaml, to be read, and ID.states.zip,
-    which holds the rows of BEFORE: keep it as you keep a backup.
+    Without --migration, the plan's migration tool provides the SQL. Without --before, the target recovers the earlier state
+    to a point in time. Writes ID.changes.yaml for review, and ID.states.zip, which holds the rows of BEFORE: protect it like
+    a backup.
 
-    With -o and --target, drafts the whole plan: the commits in each repository, the migrations and their tool, the services,
-    and checks of what answers. The target is only read; what a person has to decide is null, and stops the plan. With
-    --stack the same of a release that is deployed nowhere yet, on a stack that is brought up for it.
+    With -o and --target, draft a whole plan: commits, migrations and their tool, services, and checks. The target is only
+    read. A decision that a person must make is null and stops the plan. With -o and --stack, draft the plan of a release
+    that is not deployed yet, on a stack started for it.
     """
     if file:
         if bool(target_file) is bool(stack) or not feature or plan_file or repository:
-            raise click.UsageError("-o drafts a whole plan: it takes --feature, and --target or --stack, and no --plan.")
+            raise click.UsageError(
+                "-o drafts a whole plan: name --feature and either --target or --stack, without --plan and --repository."
+            )
         if stack and (before or migrations or server):
-            raise click.UsageError("--stack has its own server, state of before and migrations: leave them out.")
+            raise click.UsageError(
+                "--stack has its own server, earlier state and migrations: omit --server, --before and --migration."
+            )
         require_extra("rehearsal")
         from runbook_lib.drafting import on_stack, whole
 
-        report = _teller(as_json)
+        report = _reporter(as_json)
         if target_file:
             target, given = load_target(target_file), {"before": before, "scripts": migrations, "server": server}
             drafted = whole.draft(target, feature, file, **given, folder=folder, report=report)  # type: ignore[arg-type]
         else:
             drafted = on_stack.draft(stack, feature, file, folder=folder, report=report)
-        click.echo(json.dumps(drafted.as_json()) if as_json else redact("\n".join(drafted.lines())))
+        click.echo(json.dumps(drafted.as_json()) if as_json else terminal.wrapped("\n".join(drafted.lines())))
         sys.exit(drafted.exit_code)
     if stack:
-        raise click.UsageError("--stack is for a whole plan: name its file with -o.")
+        raise click.UsageError("--stack drafts a whole plan: name its file with -o.")
     place = repository or (load_target(target_file) if target_file else None)
     if not migrations and not (plan_file and place):
         raise click.UsageError(
-            "Name the scripts by --migration, or their --plan, and its checkout by --target or --repository."
+            "Name the scripts with --migration; or name --plan, and the checkout with --target or --repository."
         )
     require_extra("rehearsal")
     from runbook_lib.rehearsal import draft as drafting
@@ -241,39 +269,41 @@ def draft(
         decide = plan.decide if plan else {}
         named = feature or (plan.feature if plan else "")
         before = before or drafting.state_before(plan, place)
-        made = drafting.make(named, before, migrations, server, folder, _teller(as_json), decide)
+        made = drafting.make(named, before, migrations, server, folder, _reporter(as_json), decide)
     if as_json:
         click.echo(json.dumps({"file": str(made.file), "sha256": made.sha256, **made.draft.model_dump()}))
     else:
-        click.echo("\n".join(drafting.in_words(made)))
+        click.echo(terminal.wrapped("\n".join(drafting.in_words(made))))
     sys.exit(made.exit_code)
 
 
-@commands.command()
-@click.option("--folder", default=".", show_default=True, type=click.Path(path_type=Path), help="The team's repository.")
+@commands.command(epilog=_with_example("runbook init --folder ."))
+@click.option("--folder", default=".", show_default=True, type=click.Path(path_type=Path), help="Your repository.")
 @json_option
 def init(folder: Path, as_json: bool) -> None:
-    """Write target, stack and CI files into a team's repository, from what is found there; none that exists is changed."""
+    """Write target, stack and CI files for a repository; existing files stay."""
     from runbook_lib.init import writing
 
     made = writing.init(folder)
-    click.echo(json.dumps(made.as_json()) if as_json else redact("\n".join(made.lines())))
+    click.echo(json.dumps(made.as_json()) if as_json else terminal.wrapped("\n".join(made.lines())))
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook lab RUN --no-browser"))
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file.")
-@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file.")
-@click.option("--rehearsal", is_flag=True, help="A game day: the embedded stack with a fault in it, gone afterwards.")
-@click.option("--scenario", default="all-media-missing", show_default=True, help="Which fault, on a game day.")
-@click.option("--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows, on a game day.")
-@click.option("--type", "type_name", default="", help="The rollback type of a new run; else triage asks for it.")
-@click.option("--option", default="", help="Its option; else it is asked for.")
-@click.option("--operator", default="", help="Who is at the keyboard.")
-@click.option("--reason", default="", help="Why, for the log.")
-@click.option("--incident", default="", help="The incident's number.")
-@click.option("--waive", default="", help="NAME: REASON of a prerequisite that may fail.")
-@click.option("--browser/--no-browser", default=True, help="Open the link, besides printing it.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="The plan file.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target file.")
+@click.option("--rehearsal", is_flag=True, help="Game day: use a disposable stack with a fault.")
+@click.option("--scenario", default="all-media-missing", show_default=True, help="The fault of the game day.")
+@click.option(
+    "--rows", default=20_000, show_default=True, type=click.IntRange(min=200), help="Rows of the game day's table."
+)
+@click.option("--type", "type_name", default="", help="The rollback type of a new run. [default: triage asks]")
+@click.option("--option", default="", help="The option of --type. [default: the notebook asks]")
+@click.option("--operator", default="", help="Your name.")
+@click.option("--reason", default="", help="The reason, for the rollback log.")
+@click.option("--incident", default="", help="The incident number.")
+@click.option("--waive", default="", help="Accept a prerequisite that is not PASS, as 'NAME: REASON'.")
+@click.option("--browser/--no-browser", default=True, help="Open the link in a browser.")
 @json_option
 def lab(
     run: Path | None,
@@ -287,9 +317,9 @@ def lab(
     as_json: bool,
     **about: str,
 ) -> None:
-    """Open a new run, or RUN, in JupyterLab; Ctrl-C ends it.
+    """Open a new run or RUN in JupyterLab; Ctrl-C stops JupyterLab.
 
-    It opens the triage; where the type is known, the notebook of that, with the steps of its option if that is known too.
+    Opens the triage notebook, or the rollback notebook where the type is known.
     """
     from runbook_lib.lab import server
 
@@ -302,9 +332,9 @@ def lab(
             server.show(link)
 
     if sum([rehearsal, run is not None, plan_file is not None and target_file is not None]) != 1:
-        raise click.UsageError("Name a plan and a target, or a run to go on with, or --rehearsal.")
+        raise click.UsageError("Name --plan and --target, or a run to resume, or --rehearsal.")
     if (about["option"] and not about["type_name"]) or (run and about["type_name"]):
-        raise click.UsageError("--type is for a new run, and --option goes with it.")
+        raise click.UsageError("--type needs a new run, and --option needs --type.")
     try:
         if rehearsal:
             server.game_day(scenario, rows, opened, **about)
@@ -312,22 +342,25 @@ def lab(
             server.seat(_waived(lifecycle.open_existing(run, about["operator"]), waive), opened)
         elif plan_file and target_file:
             server.seat(_waived(server.begin(plan_file, target_file, **about), waive), opened)
-    except KeyboardInterrupt:  # the way this command is meant to be ended
-        click.echo("Closed: JupyterLab and what came up with it are down.", err=True)
+    except KeyboardInterrupt:  # the usual end of this command
+        click.echo("JupyterLab stopped, with everything it started.", err=True)
 
 
-@commands.command()
-@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
-@click.option("--target", "target_file", required=True, type=click.Path(path_type=Path), help="A target file.")
+@commands.command(epilog=_with_example("runbook plan --plan plan.yaml --target target.yaml --type full --option A"))
+@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="The plan file.")
+@click.option("--target", "target_file", required=True, type=click.Path(path_type=Path), help="The target file.")
 @click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
-@click.option("--option", default="A", show_default=True)
-@click.option("--choose", "chosen", default="", help="What else differs from the plan: NAME=value, NAME=value.")
-@click.option("--operator", default="", help="Who is at the keyboard.")
-@click.option("--reason", default="", help="Why, for the log.")
-@click.option("--incident", default="", help="The incident's number.")
+@click.option("--option", default="A", show_default=True, help="The option of the type.")
+@click.option("--choose", "chosen", default="", help="Other choices, as NAME=value, NAME=value.")
+@click.option("--operator", default="", help="Your name.")
+@click.option("--reason", default="", help="The reason, for the rollback log.")
+@click.option("--incident", default="", help="The incident number.")
+@verbose_option
 @json_option
-def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_json: bool, **about: str) -> None:
-    """Preview every step of a rollback; nothing is written to the target, and that is shown."""
+def plan(
+    plan_file: Path, target_file: Path, type_name: str, chosen: str, verbose: bool, as_json: bool, **about: str
+) -> None:
+    """Preview every step of a rollback without changing the target."""
     approval.read(chosen)  # what it says wrongly makes no run
     run = lifecycle.open_new(plan_file, target_file, type_name, **about)  # type: ignore[arg-type]
     try:
@@ -340,19 +373,24 @@ def plan(plan_file: Path, target_file: Path, type_name: str, chosen: str, as_jso
         error = {"error": redact(str(refusal)), "exit_code": refusal.exit_code} if refusal else {}
         click.echo(json.dumps({"run": str(run.folder.path), **found.as_json(), **error}))
     else:
-        click.echo(redact(found.shown.text))
-        execute = f"To carry it out: runbook run {run.folder.path} --approve {found.digest}"
-        click.echo(redact(f"\n{refusal or execute}"))
+        click.echo(f"{terminal.shown(found.banner)}\n\n{found.summary}")
+        if verbose:
+            click.echo(f"\n{terminal.details(found.details)}")
+        execute = f"Digest {found.digest}; nothing was changed. To execute it:"
+        execute += f"\nrunbook run {run.folder.path} --approve {found.digest}"
+        click.echo("\n" + terminal.wrapped(str(refusal or execute)))
     sys.exit(refusal.exit_code if refusal else 0)
 
 
-@commands.command(name="check-plan")
+@commands.command(name="check-plan", epilog=_with_example("runbook check-plan plan.yaml --target target.yaml"))
 @click.argument("plan_file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file, checked against the plan.")
-@click.option("--resolved", "--verbose", "whole", is_flag=True, help="Print the whole plan as YAML, with what it extends.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file to check with the plan.")
+@click.option(
+    "--resolved", "--verbose", "whole", is_flag=True, help="Print the whole plan as YAML, inherited parts included."
+)
 @json_option
 def check_plan(plan_file: Path, target_file: Path | None, whole: bool, as_json: bool) -> None:
-    """Read a plan and print a line for each of its types; no target is asked for anything."""
+    """Check a plan and print its types, steps and checks; contacts no target."""
     plan = load_plan(plan_file)
     if target_file:
         pair(plan, load_target(target_file), target_file)
@@ -361,22 +399,22 @@ def check_plan(plan_file: Path, target_file: Path | None, whole: bool, as_json: 
     elif whole:
         click.echo(yaml.safe_dump(resolved(plan_file), sort_keys=False, allow_unicode=True, width=WIDTH), nl=False)
     else:
-        click.echo("\n".join(summary.lines(plan)))
+        click.echo(terminal.wrapped("\n".join(summary.lines(plan))))
 
 
-@commands.command()
-@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="A plan file.")
-@click.option(
-    "--target", "target_file", type=click.Path(path_type=Path), help="The target it is for, checked with the plan."
-)
+@commands.command(epilog=_with_example("runbook notebook --plan plan.yaml --type full -o rollback.ipynb"))
+@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path), help="The plan file.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target file to check with the plan.")
 @click.option("--type", "type_name", required=True, help="The rollback type, such as frontend or full.")
-@click.option("--option", default="", help="Only the steps of this option; else of all.")
-@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it; else here, by the plan's name for it.")
+@click.option("--option", default="", help="Include only the steps of this option. [default: all]")
+@click.option(
+    "-o", "file", type=click.Path(path_type=Path), help="The file to write. [default: named by the plan, in this folder]"
+)
 @json_option
 def notebook(
     plan_file: Path, target_file: Path | None, type_name: str, option: str, file: Path | None, as_json: bool
 ) -> None:
-    """Render the notebook of a rollback from its plan, and its text next to it."""
+    """Render a rollback notebook from a plan, with a text copy for review."""
     from runbook_lib.headless import rendering
 
     plan = load_plan(plan_file)
@@ -387,42 +425,56 @@ def notebook(
     click.echo(json.dumps({"files": [*map(str, files)]}) if as_json else "\n".join(map(str, files)))
 
 
-@commands.command(name="commits")
+@commands.command(name="commits", epilog=_with_example("runbook commits --repository backend --feature SHOP-42"))
 @click.option("--repository", required=True, type=click.Path(path_type=Path), help="A git repository.")
-@click.option("--feature", required=True, help="The feature's id, as in its commits' messages.")
-@click.option("--at", default="HEAD", show_default=True, metavar="REF", help="The branch, tag or commit to look at.")
-@click.option("--branch", default="", metavar="NAME", help="Write the result as a new branch too.")
-@click.option("--include", multiple=True, metavar="ID", help="A commit that is the feature's, whatever it says.")
-@click.option("--exclude", multiple=True, metavar="ID", help="A commit that is not, though it names it.")
+@click.option("--feature", required=True, help="The feature's id, as in its commit messages.")
+@click.option("--at", default="HEAD", show_default=True, metavar="REF", help="The branch, tag or commit to read.")
+@click.option("--branch", default="", metavar="NAME", help="Also write the result as a new branch.")
+@click.option("--include", multiple=True, metavar="ID", help="Count this commit as the feature's.")
+@click.option("--exclude", multiple=True, metavar="ID", help="Do not count this commit as the feature's.")
 @json_option
 def commits_command(repository: Path, feature: str, as_json: bool, **about: Any) -> None:
-    """The commits of a feature, what is done with each, and the code without them; the checkout is only read."""
+    """List the commits of a feature and how each is reverted; only reads."""
     found = commits.report(repository, feature, **about)
-    click.echo(json.dumps(found.as_json()) if as_json else redact("\n".join(found.lines())))
+    click.echo(json.dumps(found.as_json()) if as_json else terminal.wrapped("\n".join(found.lines())))
     sys.exit(found.exit_code)
 
 
-@commands.command(name="run")
+@commands.command(name="run", epilog=_with_example("runbook run RUN --approve DIGEST"))
 @run_argument
-@click.option("--approve", "approved", multiple=True, help="A digest that `runbook plan` printed.")
-@click.option("--waive", default="", help="NAME: REASON of a check or step that may fail.")
-@click.option("--take-over", default="", metavar="REASON", help="Take the target from a run that was left behind.")
-@click.option("--choose", "chosen", default="", help="What is chosen now: NAME=value, NAME=value.")
+@click.option("--approve", "approved", multiple=True, help="The digest that `runbook plan` printed.")
+@click.option("--waive", default="", help="Accept a check or step that is not PASS, as 'NAME: REASON'.")
+@click.option("--take-over", default="", metavar="REASON", help="Take the target's lease from an abandoned run.")
+@click.option("--choose", "chosen", default="", help="Choices, as NAME=value, NAME=value.")
+@verbose_option
 @junit_option
 @json_option
 def run_command(
-    run: Path, approved: tuple[str, ...], waive: str, take_over: str, chosen: str, junit_file: Path | None, as_json: bool
+    run: Path,
+    approved: tuple[str, ...],
+    waive: str,
+    take_over: str,
+    chosen: str,
+    verbose: bool,
+    junit_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Execute a planned run, or resume one that was cut short, in its folder."""
-    approval, error, outcome = _Approval(approved), None, None
+    """Execute a planned run, or resume an interrupted one."""
+    approval, error, outcome = _Approval(approved, verbose), None, None
     with written(junit_file, ROLLBACK) as write:
         opened = _with_a_type(run)
         _choose(opened, chosen)
         _waived(opened, waive)
         if take_over:
             lease.take_over(opened, take_over)
+        said, print_line = list[str](), _reporter(as_json)
+
+        def report(line: str) -> None:
+            said.append(line)
+            print_line(line)
+
         try:
-            outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, _teller(as_json))
+            outcome = conductor.carry_out(run, approval, {"WAIVE": waive}, report)
         except RunbookError as raised:
             error = raised
         try:
@@ -432,68 +484,81 @@ def run_command(
         write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK, error)])
     if approval.pending and not (ended and ended.down):
         ended = None  # the command that approves it comes next
+    ended_as = run_summary.outcome(opened.state)
+    if not as_json and ended_as and ended_as not in said:
+        click.echo(terminal.wrapped(ended_as))
     _end(opened, (error or outcome).exit_code, as_json, ended, approval.pending)  # type: ignore[union-attr]
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook status RUN"))
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--from-target", "target_file", type=click.Path(path_type=Path), help="Read it from this target's database.")
+@click.option(
+    "--from-target",
+    "target_file",
+    type=click.Path(path_type=Path),
+    help="Read the journal's copy in this target's database.",
+)
+@click.option("--verbose", is_flag=True, help="Print the banner and every step, too.")
 @json_option
-def status(run: Path | None, target_file: Path | None, as_json: bool) -> None:
-    """What the journal says of a run; the target is asked only for the copy of the journal that it keeps."""
+def status(run: Path | None, target_file: Path | None, verbose: bool, as_json: bool) -> None:
+    """Show what happened, whether it is over, what was lost and what is pending, from the journal alone."""
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
         folder, plan = RunFolder(Path(name)), load_plan(lifecycle.recorded(state.opened["plan_file"]))
     elif run:
         folder, plan, state = lifecycle.read(run)
+        events = Journal(folder.journal_path).events()
     else:
         raise click.UsageError("Name a run folder, or a target with --from-target.")
     if as_json:
         click.echo(json.dumps(_as_json(folder, state), default=vars))
     else:
-        click.echo(redact(display.status(folder, plan, state).text))
+        click.echo(terminal.shown(display.status(folder, plan, state, events, verbose=verbose)))
 
 
-@commands.command(name="list")
+@commands.command(name="list", epilog=_with_example("runbook list outputs"))
 @click.argument("folder", type=click.Path(path_type=Path), default=ROOT / "outputs")
-@click.option("--target", "target_file", type=click.Path(path_type=Path), help="A target: the records that it keeps, too.")
+@click.option("--target", "target_file", type=click.Path(path_type=Path), help="Include the records that this target keeps.")
 @json_option
 def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
-    """List runs and rehearsals, newest first: when, type, target, outcome, how long, and how long services were down."""
+    """List runs and rehearsals, newest first, with outcome, duration and outage."""
     place = records.of_target(load_target(target_file), folder) if target_file else records.next_to(folder)
     found = listing.listed(folder, place)
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
-    click.echo(redact(display.table(str(folder), listing.HEAD, found.rows()).text))
+    click.echo(terminal.table(str(folder), listing.HEAD, found.rows()))
     for path, why in found.unreadable.items():
-        click.echo(redact(f"Cannot be read: {path}: {why}"), err=True)
+        click.echo(terminal.wrapped(f"Cannot be read: {path}: {why}"), err=True)
 
 
-@commands.command(name="diff")
+@commands.command(name="diff", epilog=_with_example("runbook diff REHEARSAL RUN"))
 @click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
 @json_option
 def diff_command(first: Path, second: Path, as_json: bool) -> None:
-    """Compare two runs step by step, as a rehearsal and an incident; each is a run folder, or the file of a record."""
+    """Compare two runs step by step; each is a run folder or a record file."""
     found = comparison.compared(listing.of_run(first), listing.of_run(second))
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
-    shown = display.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows())
-    click.echo(redact("\n".join([shown.text, *found.differs])))
+    click.echo(terminal.table(f"{found.first} → {found.second}", comparison.HEAD, found.rows()))
+    click.echo(terminal.wrapped("\n".join(found.differs)), nl=bool(found.differs))
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook handover RUN --to Bob"))
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--to", required=True, help="Who carries the run on.")
+@click.option("--to", required=True, help="The engineer who continues the run.")
 @click.option(
-    "--from-target", "target_file", type=click.Path(path_type=Path), help="Take it up here, from this target's database."
+    "--from-target",
+    "target_file",
+    type=click.Path(path_type=Path),
+    help="Continue here, from the journal's copy in this target's database.",
 )
 @json_option
 def handover(run: Path | None, to: str, target_file: Path | None, as_json: bool) -> None:
-    """Hand a run over to another engineer, here or on the machine where this is typed; both names stay on record."""
+    """Hand over a run to another engineer; the journal records both names."""
     if target_file:
         opened = mirror.take_up(target_file, run.name if run else "", to)
         before = opened.state.handovers[-1]["from"] if opened.state.handovers else opened.state.operator
@@ -504,17 +569,16 @@ def handover(run: Path | None, to: str, target_file: Path | None, as_json: bool)
         raise click.UsageError("Name a run folder, or a target with --from-target.")
     opened.close_adapters()
     named = {"run": str(opened.folder.path), "from": before, "to": opened.state.operator}
-    click.echo(
-        json.dumps(named) if as_json else f"{named['run']}: handed over by {before or 'nobody named'} to {named['to']}."
-    )
+    text = f"{named['run']}: handed over from {before or 'nobody named'} to {named['to']}."
+    click.echo(json.dumps(named) if as_json else terminal.wrapped(text))
 
 
-@commands.command(name="service-back")
+@commands.command(name="service-back", epilog=_with_example("runbook service-back RUN"))
 @run_argument
-@click.option("--approve", default="", help="The digest of the recovery path, as this command prints it.")
+@click.option("--approve", default="", help="The digest that this command printed.")
 @json_option
 def service_back_command(run: Path, approve: str, as_json: bool) -> None:
-    """Show the recovery path to services that run in an allowed combination; with its digest, take it."""
+    """Show how to get services running again; with --approve DIGEST, do it."""
     opened = _opened(run)
     try:
         offered = recovery.offer(opened)
@@ -530,26 +594,26 @@ def service_back_command(run: Path, approve: str, as_json: bool) -> None:
         facts = {"run": str(run), "digest": offered.digest, "moves": moves, "done": [d.step for d in done]}
         click.echo(json.dumps({**facts, "outcome": opened.state.outcome}))
         return
-    click.echo(redact(display.recovery(offered.way, opened.context.plan, opened.state).text))
+    click.echo(terminal.shown(display.recovery(offered.way, opened.context.plan, opened.state)))
     if offered.previews:
-        click.echo(redact(display.previews(offered.previewed, offered.previews).text))
+        click.echo(f"\nPreview {offered.previewed}; nothing was changed.\n{plan_summary.steps_text(offered.previews)}")
     if ended:
-        click.echo(redact(display.outcome(ended, opened.state).text))
+        click.echo(terminal.shown(display.outcome(ended, opened.state)))
     elif offered.way.moves:
-        click.echo(f"\nTo take it: runbook service-back {run} --approve {offered.digest}")
+        click.echo(terminal.wrapped(f"\nTo take it:\nrunbook service-back {run} --approve {offered.digest}"))
 
 
-@commands.command(name="undo")
+@commands.command(name="undo", epilog=_with_example("runbook undo RUN"))
 @run_argument
-@click.option("--step", default="", metavar="NAME", help="One step; else everything that the run did, newest first.")
-@click.option("--approve", default="", help="The digest of the undo, as this command prints it.")
+@click.option("--step", default="", metavar="NAME", help="Undo only this step. [default: every step, newest first]")
+@click.option("--approve", default="", help="The digest that this command printed.")
 @json_option
 def undo_command(run: Path, step: str, approve: str, as_json: bool) -> None:
-    """Undo what a run did: first a preview, then, with its digest, the undo itself."""
+    """Preview the undo of a run; with --approve DIGEST, undo it."""
     opened = _with_a_type(run)
     try:
         offered = undo.offer(opened, step, approve)
-        approved = approve if as_json or approve else _asked(opened, display.undo(offered), offered.digest, offered.refused)
+        approved = approve if as_json or approve else _asked(opened, offered)
         done, ended = undo.walk(opened, offered, approved) if approved else ([], None)
         if approved:
             lifecycle.write_archive(opened)
@@ -561,21 +625,20 @@ def undo_command(run: Path, step: str, approve: str, as_json: bool) -> None:
         undone = [{"step": one.step, **one.outcome} for one in done]
         click.echo(json.dumps({**found, "undone": undone, "outcome": opened.state.outcome}, default=vars))
     elif approved:
-        click.echo(redact("\n".join(display.done(one).text for one in done)))
-        click.echo(redact(display.outcome(ended, opened.state).text) if ended else "Undone. The rest of the run stays.")
+        click.echo("\n".join(terminal.shown(display.done(one)) for one in done))
+        click.echo(terminal.shown(display.outcome(ended, opened.state)) if ended else "Undone. The rest of the run stays.")
     else:
-        click.echo(
-            f"\nNothing was changed. To undo: runbook undo {run}{f' --step {step}' * bool(step)} --approve {offered.digest}"
-        )
+        command = f"runbook undo {run}{f' --step {step}' * bool(step)} --approve {offered.digest}"
+        click.echo(terminal.wrapped(f"\nDigest {offered.digest}; nothing was changed. To undo:\n{command}"))
     sys.exit(ended.exit_code if ended else 3 if offered.refused and not approved else 0)
 
 
-@commands.command()
+@commands.command(epilog=_with_example('runbook end RUN --reason "The release was fixed instead."'))
 @run_argument
-@click.option("--reason", required=True, help="Why nobody will finish it; it stays on record.")
+@click.option("--reason", required=True, help="Why nobody will finish the run; the journal records it.")
 @json_option
 def end(run: Path, reason: str, as_json: bool) -> None:
-    """End a run that nobody will finish, and give its lease back; what it did stays until it is undone."""
+    """End a run that nobody will finish, and release its lease; its changes stay."""
     opened = _opened(run)
     try:
         ended = lifecycle.end(opened, reason)
@@ -583,16 +646,18 @@ def end(run: Path, reason: str, as_json: bool) -> None:
     finally:
         opened.close_adapters()
     lifecycle.write_archive(opened)
-    click.echo(json.dumps(_as_json(opened.folder, opened.state), default=vars) if as_json else redact(ended.summary))
+    click.echo(
+        json.dumps(_as_json(opened.folder, opened.state), default=vars) if as_json else terminal.wrapped(ended.summary)
+    )
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook purge RUN"))
 @run_argument
-@click.option("--debt", default="", help="Which one; else all that is pending.")
-@click.option("--approve", default="", help="The digest of the preview, as this command prints it.")
+@click.option("--debt", default="", help="Only this item. [default: all pending cleanup]")
+@click.option("--approve", default="", help="The digest that this command printed.")
 @json_option
 def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
-    """Permanently delete the undo data that a run kept. Preview first, then `--approve DIGEST`."""
+    """Preview a run's pending cleanup; with --approve DIGEST, delete the undo data for good."""
     opened = _opened(run)
     try:
         digest, previews = cleanup.preview(opened, debt, approve)
@@ -603,22 +668,21 @@ def purge(run: Path, debt: str, approve: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"digest": digest, "previews": [vars(p) for p in previews], "paid": bool(approve)}))
     elif previews:
-        click.echo(redact(display.previews(digest, previews).text))
-        click.echo(
-            "Cleaned up." if approve else f"\nThis cannot be undone. To clean up: runbook purge {run} --approve {digest}"
-        )
+        click.echo(plan_summary.cleanup_text(digest, previews))
+        ask = f"\nThis cannot be undone. To clean up:\nrunbook purge {run} --approve {digest}"
+        click.echo("Cleaned up." if approve else terminal.wrapped(ask))
     else:
         click.echo("This run has no pending cleanup.")
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook check RUN"))
 @run_argument
-@click.option("--waive", default="", metavar="NAME", help="A check that may be anything but PASS.")
-@click.option("--reason", default="", help="Why it is waived; it stays on record.")
+@click.option("--waive", default="", metavar="NAME", help="Accept this check though it is not PASS.")
+@click.option("--reason", default="", help="Why the check is waived; the journal records it.")
 @junit_option
 @json_option
 def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: bool) -> None:
-    """Make the whole checklist of a run again, and judge the run by it; the target is only looked at."""
+    """Repeat all checks of a run and update its outcome; only reads the target."""
     with written(junit_file, ROLLBACK) as write:
         opened = _with_a_type(run)
         if waive or reason:
@@ -632,17 +696,17 @@ def check(run: Path, waive: str, reason: str, junit_file: Path | None, as_json: 
         lifecycle.write_archive(opened)
         write([of_run(opened.context.plan, opened.journal.events(), ROLLBACK)])
     if not as_json:
-        click.echo(redact(display.results(found, "Verification", opened.state.waivers).text))
-        click.echo(redact(display.outcome(outcome, opened.state).text))
+        click.echo(terminal.details(display.results(found, "Verification", opened.state.waivers)))
+        click.echo(terminal.shown(display.outcome(outcome, opened.state)))
     _end(opened, outcome.exit_code, as_json)
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook sheet RUN -o by-hand.md"))
 @run_argument
-@click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it, in place of printing it.")
+@click.option("-o", "file", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
 @json_option
 def sheet(run: Path, file: Path | None, as_json: bool) -> None:
-    """What a person does by hand in place of a planned RUN, as Markdown: commands and SQL; the target is not touched."""
+    """Print the commands and SQL to execute a planned run by hand, as Markdown."""
     from runbook_lib.ui import sheet as sheets
 
     register_environment()
@@ -659,37 +723,42 @@ def sheet(run: Path, file: Path | None, as_json: bool) -> None:
 
 @commands.group()
 def journal() -> None:
-    """Put on record what was done without the runbook."""
+    """Record work that was done without the runbook."""
 
 
-@journal.command()
+@journal.command(
+    epilog=_with_example('runbook journal add RUN --step stop-services --done --note "All are down." --operator Ann')
+)
 @run_argument
-@click.option("--step", required=True, metavar="NAME", help="The step that it took the place of.")
-@click.option("--done", "result", flag_value="done", help="It was done, as far as the person saw.")
-@click.option("--failed", "result", flag_value="failed", help="It failed, or was left half done.")
-@click.option("--note", required=True, help="What was done, and what was seen.")
-@click.option("--operator", required=True, help="Who did it.")
-@click.option("--at", default="", metavar="TIME", help="When, as 2026-05-01T03:20:00+02:00; else now.")
+@click.option("--step", required=True, metavar="NAME", help="The step that was done by hand.")
+@click.option("--done", "result", flag_value="done", help="The work succeeded, as far as the person saw.")
+@click.option("--failed", "result", flag_value="failed", help="The work failed or is half done.")
+@click.option("--note", required=True, help="What was done and seen.")
+@click.option("--operator", required=True, help="Who did the work.")
+@click.option("--at", default="", metavar="TIME", help="When, as 2026-05-01T03:20:00+02:00. [default: now]")
 @json_option
 def add(run: Path, step: str, result: Literal["done", "failed"] | None, as_json: bool, **about: str) -> None:
-    """Record what a person did from the sheet; no step is done by that: `runbook run` and `check` look themselves."""
+    """Record that a step was done by hand.
+
+    This does not mark the step as done: `runbook run` and `runbook check` verify it themselves.
+    """
     if result is None:
-        raise click.UsageError("Say --done or --failed.")
+        raise click.UsageError("Name --done or --failed.")
     state = by_hand.record(run, step, result, about["note"], about["operator"], about["at"])
     kept = state.by_hand[-1]
-    said = f"On record: {kept['title']}: {kept['result']} by hand, by {kept['by']}. What is there, `runbook check` finds."
-    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else redact(said))
+    said = f"Recorded: {kept['title']}: {kept['result']} by hand, by {kept['by']}. Verify it with `runbook check`."
+    click.echo(json.dumps({"run": str(run), "by_hand": kept}) if as_json else terminal.wrapped(said))
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook pause RUN"))
 @run_argument
 @json_option
 def pause(run: Path, as_json: bool) -> None:
-    """Have the step that acts now wait before its next batch, until `resume` or `abort`."""
-    _request(run, "pause", "waits before its next batch", as_json)
+    """Pause the current step before its next batch, until `resume` or `abort`."""
+    _request(run, "pause", "pauses before its next batch", as_json)
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook resume RUN"))
 @run_argument
 @json_option
 def resume(run: Path, as_json: bool) -> None:
@@ -697,26 +766,28 @@ def resume(run: Path, as_json: bool) -> None:
     _request(run, "resume", "is resumed", as_json)
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook abort RUN"))
 @run_argument
 @json_option
 def abort(run: Path, as_json: bool) -> None:
-    """Have the step that acts now end before its next batch; `runbook run` goes on from there."""
+    """Abort the current step before its next batch; `runbook run` resumes it."""
     _request(run, "abort", "ends before its next batch", as_json)
 
 
-@commands.command()
+@commands.command(epilog=_with_example("runbook verify RUN"))
 @run_argument
 @json_option
 def verify(run: Path, as_json: bool) -> None:
-    """Check the seal of an archived run: every file, and the journal's chain."""
+    """Verify the seal of a run: every file and the journal's hash chain."""
     from runbook_lib import report
 
     problems = [str(problem) for problem in report.verify(run)]
     if as_json:
         click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
     else:
-        click.echo("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
+        click.echo(
+            terminal.wrapped("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
+        )
     sys.exit(3 if problems else 0)
 
 
@@ -750,11 +821,11 @@ def _choose(run: Run, chosen: str) -> None:
     Raises:
         ParametersError: There is no such choice, or no such value of it; nothing was recorded.
     """
-    wanted, known = approval.read(chosen), run.details() if chosen else {}
-    approval.require_known(wanted, known)
-    for name, value in wanted.items():
+    choices, known = approval.read(chosen), run.details() if chosen else {}
+    approval.require_known(choices, known)
+    for name, value in choices.items():
         approval.require_known([value], known[name][0], f"a value of {name}")
-    for name, value in wanted.items():
+    for name, value in choices.items():
         run.choose(name, value, "parameter")
 
 
@@ -763,10 +834,10 @@ def _rehearsed(asked: Asked, file: Path | None, verbose: bool, as_json: bool, wr
     from runbook_lib.rehearsal.junit import of_migration
     from runbook_lib.rehearsal.migration import in_words
 
-    report = _teller(as_json)
+    report = _reporter(as_json)
     found = asked.executed(file) if file else asked.rehearsed(report)
     write(of_migration(found))
-    click.echo(json.dumps(found.as_json()) if as_json else "\n".join(in_words(found, verbose=verbose)))
+    click.echo(json.dumps(found.as_json()) if as_json else terminal.wrapped("\n".join(in_words(found, verbose=verbose))))
     if file and not as_json:
         click.echo(f"The executed notebook: {file}")
     if found.exit_code == 0:
@@ -779,13 +850,13 @@ def _matrix(rows: int, stack_name: str, as_json: bool, write: Write) -> int:
     from runbook_lib.rehearsal.stack_file import named
 
     plan = load_plan(named(stack_name).plan_file)
-    lines = rehearse.matrix(rows, _teller(as_json), stack_name)
+    lines = rehearse.matrix(rows, _reporter(as_json), stack_name)
     wrong = rehearse.problems(plan, lines)
     write(junit.of_matrix(plan, lines))
     if as_json:
         click.echo(json.dumps({"lines": [vars(line) for line in lines], "problems": wrong}, default=dict))
     else:
-        click.echo("\n".join([rehearse.shown(plan, lines).text, *wrong]))
+        click.echo("\n".join([terminal.shown(rehearse.shown(plan, lines)), *wrong]))
     return 3 if wrong else 0
 
 
@@ -800,7 +871,7 @@ def _request(run: Path, request: Request, said: str, as_json: bool) -> None:
     )
 
 
-def _teller(as_json: bool) -> Report:
+def _reporter(as_json: bool) -> Report:
     if as_json:
         return lambda _: None
     from rich.console import Console  # here, since it is slow to load
@@ -811,8 +882,9 @@ def _teller(as_json: bool) -> Report:
 class _Approval:
     """Asks for the approval on a terminal; elsewhere only a digest named beforehand counts."""
 
-    def __init__(self, approved: tuple[str, ...]) -> None:
+    def __init__(self, approved: tuple[str, ...], verbose: bool) -> None:
         self.approved = approved
+        self.verbose = verbose
         self.pending: dict[str, Any] = {}  # the preview that nobody has approved, and the command that does
         self._given: set[str] = set()  # asked again after one of these, it no longer covers what is there
 
@@ -822,12 +894,14 @@ class _Approval:
         if named and (named[-1] != state.approved or run.is_still_approved()):
             self._given.add(named[-1])
             return named[-1]
-        run.prerequisites()
+        prerequisites = run.prerequisites()
         digest, found = run.previews()
         if digest in self.approved:
             return digest
-        shown = display.previews(digest, found, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers)
-        click.echo(redact(shown.text), err=True)
+        tried, foreseen, waived = run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers
+        click.echo(plan_summary.text(run.context.plan, found, prerequisites, foreseen, tried, waived), err=True)
+        if self.verbose:
+            click.echo(terminal.details(display.previews(digest, found, tried, foreseen, waived)), err=True)
         run.require_approvable(digest)
         if self.approved or not sys.stdin.isatty():
             self.pending = {
@@ -838,18 +912,18 @@ class _Approval:
             }
             return ""
         answer = run.context.target.name
-        typed = click.prompt(f"Type {answer} to carry this out, anything else to leave", default="", show_default=False)
+        typed = click.prompt(f"Type {answer} to execute this, anything else to stop", default="", show_default=False)
         return digest if typed.strip() == answer else ""
 
 
-def _asked(run: Run, shown: display.Shown, digest: str, refused: Mapping[str, str]) -> str:
-    """Show a preview; on a terminal, ask whether to go ahead: the digest where the target's name is typed, else ""."""
-    click.echo(redact(shown.text))
-    if refused or not sys.stdin.isatty():
+def _asked(run: Run, offered: undo.Offer) -> str:
+    """Show an undo; on a terminal, ask whether to go ahead: its digest where the target's name is typed, else ""."""
+    click.echo(plan_summary.undo_text(offered))
+    if offered.refused or not sys.stdin.isatty():
         return ""
     answer = run.context.target.name
-    typed = click.prompt(f"Type {answer} to go ahead, anything else to leave", default="", show_default=False)
-    return digest if typed.strip() == answer else ""
+    typed = click.prompt(f"Type {answer} to undo this, anything else to stop", default="", show_default=False)
+    return offered.digest if typed.strip() == answer else ""
 
 
 def _end(
@@ -859,12 +933,19 @@ def _end(
         more = {**({"approval": pending} if pending else {}), **(ended.as_json() if ended else {}), "exit_code": code}
         click.echo(json.dumps({**_as_json(run.folder, run.state), **more}, default=vars))
         sys.exit(code)
-    click.echo(f"Report: {run.folder.path / 'report.html'}")
+    click.echo(terminal.wrapped("\n".join(run_summary.lines(run))))
     if pending:
-        click.echo(f"Not approved: preview {pending['digest']} above. To approve it: {pending['command']}", err=True)
+        text = f"Not approved: preview {pending['digest']} above; nothing of it was executed. To approve and execute it:"
+        click.echo(terminal.wrapped(f"{text}\n{pending['command']}"), err=True)
     if ended:
-        click.echo(f"\n{ended.text}", err=True)
+        services = [terminal.shown(ended.recovery)] if ended.recovery else [terminal.wrapped(ended.services)]
+        click.echo("\n".join(["", terminal.wrapped(ended.reason), *filter(None, services), *_next(ended.next)]), err=True)
     sys.exit(code)
+
+
+def _next(command: str) -> list[str]:
+    """A command, or what a person must do, as the last line; nothing where there is neither."""
+    return [terminal.wrapped(command)] if command else []
 
 
 def _as_json(folder: RunFolder, state: RunState) -> dict[str, Any]:

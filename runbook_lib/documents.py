@@ -24,7 +24,7 @@ from runbook_lib.errors import ParametersError
 
 @cache
 def plan_model() -> type[Plan]:
-    """The model of a plan with the kinds of step and check that are installed. Read-only."""
+    """Return the model of a plan with the kinds of step and check that are installed. Read-only."""
     fields: dict[str, Any] = {
         "steps": (by_name(step.Keys for step in steps.kinds().values()), ...),
         "checks": (by_name(check.keys for check in checks.kinds().values()), {}),
@@ -64,7 +64,7 @@ def resolved(path: Path) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a plan's file, and of the standard plan too where it extends that. Read-only.
+    """Return the SHA-256 of a plan's file, and of the standard plan too where it extends that. Read-only.
 
     Raises:
         ParametersError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""What can go wrong, each as fact, place, state and remedy.
+"""The errors, each with fact, place, state and remedy.
 
 RunbookError
 ├── ParametersError      a plan, target or parameter is wrong; nothing was touched
@@ -20,7 +20,7 @@ class RunbookError(Exception):
     exit_code = 3
 
     def __init__(self, what: str, *, where: str = "", state: str = "", safe_next: str = "", offers: str = "") -> None:
-        """`offers`: a choice, as NAME=value, with which it may go on."""
+        """`offers`: a choice, as NAME=value, with which the run may continue."""
         self.what = what
         self.offers = offers
         self.where = where
@@ -33,7 +33,7 @@ class RunbookError(Exception):
         return "\n".join([self.what, *(f"{label} {text}" for label, text in labelled if text)])
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of a traceback."""
+        """Return what a notebook shows in place of a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 

@@ -25,7 +25,7 @@ Kinds of step, check and service manager of other packages are not in here.
 
 
 def reference() -> str:
-    """The reference: a table for each model, those of plans first. Read-only."""
+    """Return the reference: a table for each model, those of plans first. Read-only."""
     parts = [HEAD]
     for title, model in (("Plan", plan_model()), ("Target", target_model()), ("Stack", stack_model())):
         parts += [f"## {title}\n", *(_section(each) for each in _reached(model))]
@@ -33,7 +33,7 @@ def reference() -> str:
 
 
 def _reached(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """A model and those of its fields, each once, in the order in which they are met."""
+    """Return a model and those of its fields, each once, in the order in which they are met."""
     found = {model: None}
     for each in (m for field in model.model_fields.values() for m in _models(field.annotation)):
         found.update(dict.fromkeys(_reached(each)))
@@ -48,7 +48,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _of_tools() -> str:
-    """The table of migration tools, by the names that plans use."""
+    """Return the table of migration tools, by the names that plans use."""
     lines = [
         "## Migration tools\n",
         "What `tool` under `migration` brings; a plan overrides any of it. A file's name shows its version by these",
@@ -71,7 +71,7 @@ def _of_tools() -> str:
     return "\n".join(lines) + "\n"
 
 
-KINDS = ("kind", "manager")  # the key that tells the models of a union apart
+KINDS = ("kind", "manager")  # the key that distinguishes the models of a union
 
 
 def _section(model: type[BaseModel]) -> str:
@@ -102,7 +102,7 @@ def _default(model: type[BaseModel], name: str, field: FieldInfo) -> str:
 
 
 def _described(model: type[BaseModel]) -> dict[str, str]:
-    """What the docstring below each field of a model, or of a class that it is made from, says."""
+    """Return what the docstring below each field of a model, or of a class that it is made from, says."""
     found = {}
     for each in reversed([c for c in model.__mro__ if issubclass(c, BaseModel) and c.__module__.startswith("runbook_lib.")]):
         if each.__qualname__ == each.__name__ and each.__module__ != "runbook_lib.documents":
@@ -115,7 +115,7 @@ def _described(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _shown(annotation: Any) -> str:
-    """A type in words."""
+    """Return a type in words."""
     inner = get_args(annotation)
     match get_origin(annotation):
         case None:

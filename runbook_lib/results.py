@@ -1,4 +1,4 @@
-"""What a check found: PASS, FAIL or UNKNOWN, never a truth value; and what must hold before a step acts.
+"""Results of checks, PASS, FAIL or UNKNOWN, never a truth value; and preconditions of steps.
 
 A step lists its preconditions in `needs()`, each made by `self.need(suffix, title, when, look)`:
 `When.BEFOREHAND` if the preview can look at it: a FAIL or UNKNOWN then refuses the approval, before any downtime;
@@ -15,7 +15,7 @@ from runbook_lib.errors import AdapterError, PreconditionError, RunbookError, Un
 
 
 class Status(StrEnum):
-    """The three things a check can say; only PASS is success."""
+    """The three results of a check; only PASS is success."""
 
     PASS = "PASS"  # noqa: S105 - not a password
     FAIL = "FAIL"
@@ -24,7 +24,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found, in a sentence, with the facts it rests on."""
+    """The result of one check, in a sentence, with its evidence."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ class Result:
 
     @property
     def findings(self) -> list[str]:
-        """What is wrong, one by one where the check says so, else its summary."""
+        """The findings one by one if the check lists them, else its summary."""
         return list(self.evidence.get("findings", [])) or [self.summary]
 
     def __bool__(self) -> NoReturn:
@@ -42,7 +42,7 @@ class Result:
 
 
 def not_passed(results: Iterable[Result]) -> list[Result]:
-    """The results that are anything but PASS."""
+    """Return the results that are anything but PASS."""
     return [result for result in results if result.status is not Status.PASS]
 
 
@@ -59,7 +59,7 @@ def worst(statuses: Iterable[Status]) -> Status:
     return Status.PASS if found == {Status.PASS} else Status.UNKNOWN
 
 
-Found = tuple[Status, str]  # what a look found, and a sentence on it
+Found = tuple[Status, str]  # the status of a look, and a sentence on it
 
 
 class When(StrEnum):
@@ -72,24 +72,24 @@ class When(StrEnum):
 
 @dataclass(frozen=True)
 class Precondition:
-    """Something that must hold, and how to look at it without changing anything."""
+    """A precondition, and a read-only look at it."""
 
-    name: str  # by which it is journaled, and waived
-    title: str  # as it reads where it holds
+    name: str  # its name in the journal and in a waiver
+    title: str  # worded as if it holds
     when: When
     look: Callable[[], Found]
-    waivable: bool = False  # whether an engineer may go on without it, for a reason that stays on record
+    waivable: bool = False  # whether an engineer may waive it, for a recorded reason
 
     def result(self, found: Found) -> Result:
-        """What looking at it found, as a result. Pure."""
+        """Return what looking at it found, as a result. Pure."""
         return Result(self.name, self.title, *found)
 
 
-LOOK_FAILED = AdapterError, PreconditionError, UnknownOutcome  # what a look raises where it has no answer
+LOOK_FAILED = AdapterError, PreconditionError, UnknownOutcome  # errors of a look without an answer
 
 
 def why(error: RunbookError) -> Found:
-    """What an error that ended a look says: FAIL where something does not hold, else UNKNOWN. Pure."""
+    """Return what an error that ended a look says: FAIL where something does not hold, else UNKNOWN. Pure."""
     if isinstance(error, PreconditionError):
         return Status.FAIL, f"{error.what} {error.safe_next}".strip()
     return Status.UNKNOWN, f"could not be looked at: {error.what}"

@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -90,12 +92,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say on which versions of PostgreSQL the tests ran."""
+    """Report the PostgreSQL versions that the tests ran on, and the seconds that each group of tests took."""
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     versions = sorted({number for name in passed for number in re.findall(r"\[pg(\d+)", name)})
     for version in versions:
         count = sum(f"[pg{version}" in name for name in passed)
         terminalreporter.write_line(f"PostgreSQL {version}: {count} tests passed")
+    seconds: Counter[str] = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[next((group for group in ("slow", "older") if group in report.keywords), "other")] += report.duration
+    for group, total in sorted(seconds.items()):
+        terminalreporter.write_line(f"{total:.0f} s  {group} tests, all processes together")
 
 
 def _has_room(place: Path) -> bool:

@@ -81,7 +81,7 @@ class Browser(Protocol):
 
 
 def unseen(url: str, reason: str, safe_next: str) -> AdapterError:
-    """The error of a page that could not be looked at. Read-only."""
+    """Return the error of a page that could not be looked at. Read-only."""
     return AdapterError(
         redact(f"{url} could not be looked at: {reason}."),
         state="Nothing was changed; what a user sees there is unknown.",

@@ -40,7 +40,7 @@ class Worker:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What `coroutine` returns or raises; an interrupt of the wait cancels it."""
+        """Return what `coroutine` returns or raises; an interrupt of the wait cancels it."""
         future = self.begin(coroutine)
         try:
             while not wait([future], LOOK).done:
@@ -71,7 +71,7 @@ QUIET = [
     "--disable-quic",
 ]
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first needs half the time
-MEND = "Set RUNBOOK_CHROMIUM to a Chromium that runs here, or run `playwright install chromium`; then look again."
+REMEDY = "Set RUNBOOK_CHROMIUM to a Chromium that runs here, or run `playwright install chromium`; then check again."
 
 
 class ChromiumBrowser:
@@ -100,7 +100,7 @@ class ChromiumBrowser:
         try:
             return self._working().run(self._visited(pages, look, kept))
         except AdapterError as error:
-            return [unseen(page.url, error.what, MEND) for page in pages]
+            return [unseen(page.url, error.what, REMEDY) for page in pages]
 
     def close(self) -> None:
         """End the driver; a later visit starts it again."""
@@ -196,7 +196,7 @@ class ChromiumBrowser:
 
 @cache
 def of_this_process() -> ChromiumBrowser:
-    """The one browser of this process."""
+    """Return the one browser of this process."""
     return ChromiumBrowser()
 
 
@@ -214,7 +214,7 @@ async def _seen(chromium: BrowserContext, page: Destination, look: Look) -> Visi
         reason = f"the page blocked the browser for {look.timeout + BEYOND:g} s"
         return unseen(page.url, reason, "Look at it by hand.")
     except Error as error:
-        return unseen(page.url, error.message.splitlines()[0], "Make sure that the service runs, then look again.")
+        return unseen(page.url, error.message.splitlines()[0], "Make sure that the service runs, then check again.")
 
 
 async def _finished(closing: Awaitable[None]) -> bool:
@@ -228,7 +228,7 @@ async def _finished(closing: Awaitable[None]) -> bool:
 
 
 def launch_options() -> dict[str, Any]:
-    """How Chromium is started here: the system's, quiet, in its sandbox unless for root. Read-only."""
+    """Return how Chromium is started here: the system's, quiet, in its sandbox unless for root. Read-only."""
     return {
         "executable_path": os.environ.get("RUNBOOK_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None),
         "args": [*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])],
@@ -257,7 +257,7 @@ def require_chromium() -> None:
             "There is no Chromium, which the checks of pages need.",
             where=f"the PATH, and {own}",
             state="Nothing was started.",
-            safe_next=MEND,
+            safe_next=REMEDY,
         )
 
 

@@ -96,7 +96,7 @@ REPEATED = "Failed to load resource"  # the console's word for a request that fa
 
 
 async def visited(page: Page, destination: Destination, look: Look) -> Visit:
-    """What a destination shows in a fresh `page` once it is ready and its media have settled. Read-only.
+    """Return what a destination shows in a fresh `page` once it is ready and its media have settled. Read-only.
 
     Raises:
         playwright.async_api.Error: The server did not answer, or the browser ended.
@@ -191,7 +191,7 @@ class _Errors:
         page.on("response", self._answered)
 
     def of_all_but(self, urls: Sequence[str]) -> list[ConsoleError]:
-        """Each error once: the console repeats failed requests."""
+        """Return each error once: the console repeats failed requests."""
         known = {error.url for error in self._requests}
         once = [e for e in self._console if not (e.text.startswith(REPEATED) and e.url in known)] + self._requests
         return [error for error in once if error.url not in urls]

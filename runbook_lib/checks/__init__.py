@@ -1,6 +1,6 @@
-"""What a check is: it looks at the real thing and says PASS, FAIL or UNKNOWN.
+"""The checks: each looks at the real system and returns PASS, FAIL or UNKNOWN.
 
-Each kind of check is declared in a module of this room, or in one that another package's entry point names.
+Each kind of check is declared in a module of this package, or in one that another package's entry point names.
 """
 
 import re
@@ -26,30 +26,30 @@ from runbook_lib.redaction import redact
 from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.http import Answer
 
-BEFORE = "before"  # the round in which a user visits the page for the first time, to return in later ones
-AGAIN = "again"  # the visit of that user
+BEFORE = "before"  # the round in which a user visits the page for the first time; later rounds repeat the visit
+AGAIN = "again"  # that user's repeated visit
 
 
 @dataclass
 class CheckContext:
-    """A round of checks, named ("before", "after" and so on); a service's log counts from its start here, else `since`."""
+    """A round of checks, named "before", "after" and so on; a service's log counts from its last start, else `since`."""
 
     context: Context
     name: str
     since: datetime
-    verified: Mapping[str, Sequence[Result]] = field(default_factory=dict)  # step -> what its own verification found
+    verified: Mapping[str, Sequence[Result]] = field(default_factory=dict)  # step -> the results of its own verification
     started: Mapping[str, datetime] = field(default_factory=dict)  # service -> when this run last started it
 
     def result(self, check: str, status: Status, summary: str, **evidence: Any) -> Result:
-        """A result of one of the plan's checks."""
+        """Make a result of one of the plan's checks."""
         return Result(check, self.context.plan.checks[check].title, status, summary, evidence)
 
     @property
     def samples(self) -> list[str]:
-        """Some values of the plan's sample column, spread over those in which media are expected. Read-only.
+        """Some values of the plan's sample column, spread over those with expected media. Read-only.
 
         Raises:
-            AdapterError: The database cannot be reached, or no row serves; it is not asked again in this round.
+            AdapterError: The database cannot be reached, or no row fits; the query is not repeated in this round.
         """
         if isinstance(self._sampled, AdapterError):
             raise self._sampled
@@ -65,25 +65,25 @@ class CheckContext:
         except AdapterError as error:
             return error
         return values or AdapterError(
-            f"No row with {plan.api.sample.having} is there to look at.", where=self.context.plan.database.table
+            f"No row fulfils {plan.api.sample.having}, so there is no sample.", where=self.context.plan.database.table
         )
 
     @cached_property
     def expected(self) -> dict[str, tuple[int, list[str]]]:
-        """How many items each sample whose page is opened holds by the database, and the media that they name. Read-only.
+        """The number of items in the database for each sample with an opened page, and their media. Read-only.
 
         Raises:
-            AdapterError: The database cannot be reached, or which rows are shown is not known.
+            AdapterError: The database cannot be reached, or it is unknown which rows are shown.
         """
         plan = self.context.plan
         found = self.rows_of(plan.database.backfill.source, self.samples[: plan.page.samples])
         return {sample: (each.count, each.values) for sample, each in found.items()}
 
     def rows_of(self, column: str, shown: Sequence[str]) -> Mapping[str, SampledRows]:
-        """The rows of some samples that the page shows by the plan, else all, and what a column holds in them. Read-only.
+        """Return the rows of some samples that the page shows, else all, with a column's values. Read-only.
 
         Raises:
-            AdapterError: The database cannot be reached, or which rows are shown is not known.
+            AdapterError: The database cannot be reached, or it is unknown which rows are shown.
         """
         plan, rows = self.context.plan, self.context.plan.rows_shown
         condition = rows if isinstance(rows, Rows) else None
@@ -91,7 +91,7 @@ class CheckContext:
             found = rows_of(connection, identifier(plan.database), plan.api.sample, condition, column, shown)
         if condition and (tied := [sample for sample, each in found.items() if not each.is_certain]):
             raise AdapterError(
-                f"Which {condition.limit} rows of {tied[0]} are first by {condition.order} is not certain: some are equal.",
+                f"The first {condition.limit} rows of {tied[0]} by {condition.order} are ambiguous: some are equal.",
                 safe_next="Add the key to rows.order in the plan.",
             )
         return found
@@ -103,7 +103,7 @@ class CheckContext:
 
     @cached_property
     def served(self) -> dict[str, Served]:
-        """What the API serves of each sample, on all pages that the plan says how to ask for. Read-only."""
+        """The items that the API serves of each sample, on all pages that the plan can request. Read-only."""
         return {sample: self.read(sample, answer) for sample, answer in self.answers.items()}
 
     def ask(self, sample: str, base: str = "", token: str = "") -> Answer:
@@ -124,11 +124,11 @@ class CheckContext:
 
     @cached_property
     def statements(self) -> Mapping[str, Taken] | None:
-        """What the application's statements had taken when this was first asked; None where nobody measures. Read-only."""
+        """The statement statistics of the application at the first call; None if the server has none. Read-only."""
         return taken(self.context.adapters.postgres, self.context.target.database.application_role)
 
     def keep_chart(self, check: str, svg: str) -> str:
-        """Keep a chart of a check's in the evidence; returns its file in the run folder."""
+        """Keep a check's chart in the evidence; returns its file in the run folder."""
         file = f"evidence/{check}-{self.name}.svg"
         self.context.folder.write_text(file, svg)
         return file
@@ -140,9 +140,9 @@ class CheckContext:
         return file
 
     def begin_visits(self, *, returning: bool = False) -> None:
-        """Begin to open the pages, all at once; with `returning`, one of them also as a user who was there before.
+        """Begin to open all pages in parallel; with `returning`, one of them also as a returning user.
 
-        Nothing is begun a second time.
+        A second call begins nothing.
         """
         if "_looking" in self.__dict__:
             return
@@ -170,7 +170,7 @@ class CheckContext:
 
     @property
     def visit_again(self) -> Visit | None:
-        """The page of the first sample as a user sees it who was there before; None where nobody was. Read-only.
+        """The first sample's page as a returning user sees it; None without an earlier visit. Read-only.
 
         Raises:
             AdapterError: The browser does not start, or the page's server does not answer.
@@ -208,7 +208,7 @@ class CheckContext:
         return urljoin(self.context.target.endpoint(self.context.plan.page.service), path)
 
     def screenshot(self, name: str) -> str:
-        """The file of a page's screenshot in the run folder, by its sample or path."""
+        """Return the file of a page's screenshot in the run folder, by its sample or path."""
         return f"evidence/page-{re.sub(r'[^A-Za-z0-9]+', '-', redact(name)).strip('-') or 'root'}-{self.name}.png"
 
 
@@ -217,16 +217,16 @@ LookFunction = Callable[[CheckContext, str], Result]
 
 @dataclass(frozen=True)
 class Check:
-    """A kind of check: the model of its keys, how it looks, and when it need not or cannot look."""
+    """A kind of check: the model of its keys, its function, and when it need not or cannot run."""
 
     keys: type[CheckSpec]
     look: LookFunction
-    does_not_apply: Callable[[Context, str], str]  # why it has nothing to look at here, "" where it has
-    is_final: Callable[[Context, str], bool]  # whether it cannot look again, as what it looks with is gone
-    beforehand: Callable[[Context, str], Found] | None  # whether it will be able to look, as far as is known by now
+    does_not_apply: Callable[[Context, str], str]  # why it does not apply here, "" if it does
+    is_final: Callable[[Context, str], bool]  # whether it cannot run again, because its means are gone
+    beforehand: Callable[[Context, str], Found] | None  # whether it will be able to run, as far as is known now
 
     def __call__(self, checked: CheckContext, name: str) -> Result:
-        """Look at the real thing. Read-only."""
+        """Run the check on the real system. Read-only."""
         return self.look(checked, name)
 
 
@@ -237,7 +237,7 @@ def check(
     is_final: Callable[[Context, str], bool] = lambda context, name: False,
     beforehand: Callable[[Context, str], Found] | None = None,
 ) -> Callable[[LookFunction], Check]:
-    """Make a function the check of the kind whose keys it names.
+    """Register a function as the check of the kind with these keys.
 
     Example:
         >>> class DiskKeys(CheckSpec):
@@ -252,7 +252,7 @@ def check(
 
 @cache
 def kinds() -> dict[str, Check]:
-    """The kinds of check that are installed, by the name that plans give them. Read-only.
+    """Return the kinds of check that are installed, by the name that plans give them. Read-only.
 
     Raises:
         TypeError: Two have one name.
@@ -265,36 +265,36 @@ def kinds() -> dict[str, Check]:
 
 
 def kind(name: str) -> Check:
-    """A kind of check. Read-only."""
+    """Return a kind of check. Read-only."""
     return kinds()[name]
 
 
 def does_not_apply(context: Context, name: str) -> str:
-    """Why a check has nothing to look at here, "" where it has. Read-only."""
+    """Return why a check does not apply here, "" if it does. Read-only."""
     return kind(context.plan.checks[name].kind).does_not_apply(context, name)
 
 
 def is_final(context: Context, name: str) -> bool:
-    """Whether a check cannot be made again, because what it looks with was removed when the run ended. Read-only."""
+    """Check whether a check cannot run again, because the end of the run removed its means. Read-only."""
     return kind(context.plan.checks[name].kind).is_final(context, name)
 
 
 def begin(checks: Iterable[str], checked: CheckContext) -> None:
-    """Begin to open the pages that some checks look at, once a round. Read-only."""
+    """Begin to open the pages that some checks look at, once per round. Read-only."""
     opened = {checked.context.plan.checks[name].opens for name in checks} - {""}
     if opened:
         checked.begin_visits(returning="page and returning page" in opened)
 
 
 def run(checks: Iterable[str], checked: CheckContext) -> list[Result]:
-    """Make the named checks of a plan in one round of observations; what cannot be checked is UNKNOWN. Read-only.
+    """Run the named checks of a plan in one round; a check that cannot run gives UNKNOWN. Read-only.
 
-    The page is opened while the other checks are made; what was asked of the server meanwhile is looked at last.
+    The page opens while the other checks run; the check of the server's statements runs last.
     """
     names = list(checks)
     specs = {name: checked.context.plan.checks[name] for name in names}
     if any(spec.last for spec in specs.values()):
-        with suppress(AdapterError):  # reported when the check itself is made
+        with suppress(AdapterError):  # reported when the check itself runs
             _ = checked.statements
     begin(names, checked)
     order = sorted(names, key=lambda name: (specs[name].last, bool(specs[name].opens)))

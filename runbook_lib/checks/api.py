@@ -1,4 +1,4 @@
-"""What the API serves, and how fast: to older clients, and next to what was visible before."""
+"""Checks of the API: what it serves to older clients and how fast, compared with what was visible before."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ class ApiPresentKeys(CheckSpec):
 
 @check(ApiPresentKeys)
 def present(checked: CheckContext, name: str) -> Result:
-    """Whether every item of every sample has the field, filled at least once. Read-only."""
+    """Check whether every item of every sample has the field, filled at least once. Read-only."""
     api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
@@ -46,14 +46,14 @@ def present(checked: CheckContext, name: str) -> Result:
 
 
 def _as_planned(checked: CheckContext) -> Mapping[str, Served]:
-    """What is served of each sample; nothing more is where the plan says how many rows are."""
+    """Return what is served of each sample, without a doubt about more items if the plan says how many rows exist."""
     rows = checked.context.plan.api.rows
     is_limited = isinstance(rows, Rows) and rows.limit is not None
     return {sample: replace(each, more="") if is_limited else each for sample, each in checked.served.items()}
 
 
 def _unsure(checked: CheckContext) -> dict[str, str]:
-    """The samples that are served without a value, and perhaps rightly: the plan does not say which rows are -> why."""
+    """Return the samples served without a value that may still be right, since the plan does not say which rows -> why."""
     plan = checked.context.plan
     blank = [
         sample
@@ -81,7 +81,7 @@ class ApiAbsentKeys(CheckSpec):
 
 @check(ApiAbsentKeys)
 def absent_or_empty(checked: CheckContext, name: str) -> Result:
-    """Whether no item of any sample has anything in the feature's field. Read-only."""
+    """Check whether no item of any sample has anything in the feature's field. Read-only."""
     api = checked.context.plan.api
     if (early := unusable(checked, name)) is not None:
         return early
@@ -90,22 +90,22 @@ def absent_or_empty(checked: CheckContext, name: str) -> Result:
 
 
 def unusable(checked: CheckContext, name: str, answers: Mapping[str, Answer] | None = None) -> Result | None:
-    """What is to be said of the API where its answers, else the round's, tell nothing of the data, else None. Read-only."""
+    """Return the result if the API's answers, else the round's, show nothing about the data, else None. Read-only."""
     statuses = {sample: answer.status for sample, answer in (checked.answers if answers is None else answers).items()}
     listed = ", ".join(f"{sample}: {status}" for sample, status in statuses.items())
     if any(status in REFUSED for status in statuses.values()):
-        return checked.result(name, Status.UNKNOWN, f"the API refused the token, which says nothing of the data ({listed})")
+        return checked.result(name, Status.UNKNOWN, f"the API refused the token: nothing is known about the data ({listed})")
     if any(status >= 500 or status in LATER for status in statuses.values()):
         return checked.result(name, Status.UNKNOWN, f"the API could not answer ({listed})")
     if any(status in REDIRECTS for status in statuses.values()):
-        return checked.result(name, Status.UNKNOWN, f"the API sends elsewhere, where nobody asked it ({listed})")
+        return checked.result(name, Status.UNKNOWN, f"the API redirects, and redirects are not followed ({listed})")
     if any(status not in SERVED for status in statuses.values()):
-        return checked.result(name, Status.FAIL, f"the API does not serve what the database holds ({listed})")
+        return checked.result(name, Status.FAIL, f"the API does not serve the rows of the database ({listed})")
     return None
 
 
 def media_by_field(checked: CheckContext, rows: Sequence[Item]) -> dict[str, list[str]]:
-    """The media that the items name, in the field of older clients and in the feature's. Read-only."""
+    """Return the media that the items name, in the field of older clients and in the feature's. Read-only."""
     plan = checked.context.plan
     written = plan.database.backfill.written.items()
     keys = [
@@ -121,7 +121,7 @@ def media_by_field(checked: CheckContext, rows: Sequence[Item]) -> dict[str, lis
 
 
 SHARE = 0.05  # of the requests that may be slower than the limit
-FEWEST = 10  # requests, after which no more are made once too many were slow
+FEWEST = 10  # requests, after which the check stops if too many were slow
 
 
 class LatencyKeys(CheckSpec):
@@ -129,9 +129,9 @@ class LatencyKeys(CheckSpec):
 
     kind: Literal["latency"]
     requests: Annotated[int, Field(ge=10)]
-    """How many requests are made."""
+    """The number of requests."""
     p95_ms: Annotated[float, Field(gt=0)]
-    """The 95th percentile that is allowed, in milliseconds."""
+    """The highest allowed 95th percentile, in milliseconds."""
 
     area = "API"
     requires = ("api", "database")
@@ -139,9 +139,9 @@ class LatencyKeys(CheckSpec):
 
 @check(LatencyKeys)
 def within_limit(checked: CheckContext, name: str) -> Result:
-    """Whether the 95th percentile over the plan's number of requests keeps the plan's limit; plotted. Read-only.
+    """Check whether the 95th percentile over the plan's number of requests keeps the plan's limit; plotted. Read-only.
 
-    No more requests are made once so many were slow that it cannot be kept.
+    It stops as soon as too many requests were slow to keep the limit.
     """
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, LatencyKeys)
@@ -162,7 +162,7 @@ def within_limit(checked: CheckContext, name: str) -> Result:
     return checked.result(
         name,
         Status.PASS if cuts[18] <= spec.p95_ms else Status.FAIL,
-        f"p50 {p50:.0f} ms, p95 {p95:.0f} ms over {len(answers)} requests{early}; p95 may be {spec.p95_ms:.0f} ms",
+        f"p50 {p50:.0f} ms, p95 {p95:.0f} ms over {len(answers)} requests{early}; the limit of p95 is {spec.p95_ms:.0f} ms",
         milliseconds=[round(value, 1) for value in milliseconds],
         p50_ms=p50,
         p95_ms=p95,
@@ -176,19 +176,19 @@ EXAMPLES = 5
 
 
 class ReferenceKeys(CheckSpec):
-    """Whether the media that were visible before are visible now, measured against a named reference."""
+    """Whether the media that were visible before are visible now, compared with a named reference."""
 
     kind: Literal["reference"]
     reference: Literal["backup", "api"]
     """"api": the API from before the feature, which the target names."""
     where: Literal["shown", "source"]
-    """In what the deployed page reads, or in what older code does, whatever is deployed."""
+    """Look in the field that the deployed page reads, or in the one of older code, whatever is deployed."""
 
     area = "Database"
     requires = ("database", "backfill")
 
     def parts(self) -> tuple[Part, ...]:
-        """Next to the backfill, the API that is asked, and the page whose code says what is shown. Pure."""
+        """Apart from the backfill, the requested API, and the page whose code decides what is shown. Pure."""
         by_api: tuple[Part, ...] = ("api",) if self.reference == "api" else ()
         shown: tuple[Part, ...] = ("page", "repositories") if self.where == "shown" else ()
         return (*self.requires, *by_api, *shown)
@@ -196,7 +196,7 @@ class ReferenceKeys(CheckSpec):
 
 @check(ReferenceKeys)
 def nothing_missing(checked: CheckContext, name: str) -> Result:
-    """Whether all that had media by the check's reference, and is still there, has them where they are looked for.
+    """Check that every row or item with media in the reference, if it still exists, has them in the checked field.
 
     Read-only.
     """
@@ -216,15 +216,15 @@ def _by_backup(checked: CheckContext, name: str, column: str) -> Result:
     context.adapters.dump_tools.rows_of(dump.path, database.schema_, database.table, data, TIMEOUT)
     with context.adapters.postgres.connect() as connection:
         if not has_column(connection, database, column):
-            return checked.result(name, Status.FAIL, f"the column {column}, which shows the media, is not there")
+            return checked.result(name, Status.FAIL, f"the column {column}, which shows the media, does not exist")
         try:
             found = missed(connection, context.backfill(connection), data, column)
         except PreconditionError as error:
             return checked.result(name, Status.UNKNOWN, f"there is no reference: {error.what}")
         finally:
             data.unlink(missing_ok=True)
-    facts = f"by {dump.path.name}, {found.rows} rows had media and are still there"
-    facts += f" ({found.gone} more are gone)" if found.gone else ""
+    facts = f"in {dump.path.name}, {found.rows} rows had media and still exist"
+    facts += f" ({found.gone} more no longer exist)" if found.gone else ""
     if found.missing:
         summary = f"{found.missing} rows show none now in {column}, such as {', '.join(found.keys)}; {facts}"
         return checked.result(name, Status.FAIL, summary, missing=found.missing, keys=found.keys, column=column)
@@ -234,7 +234,7 @@ def _by_backup(checked: CheckContext, name: str, column: str) -> Result:
 
 
 def _by_api(checked: CheckContext, name: str, column: str) -> Result:
-    """Held against what the API from before serves of the samples, item by item."""
+    """Compare with what the API from before serves of the samples, item by item."""
     plan = checked.context.plan
     reference = checked.context.target.reference_api
     if reference is None:
@@ -244,7 +244,7 @@ def _by_api(checked: CheckContext, name: str, column: str) -> Result:
     }
     if refused := ", ".join(f"{sample}: {answer.status}" for sample, answer in before.items() if answer.status != 200):
         return checked.result(name, Status.UNKNOWN, f"there is no reference: {reference.url} does not serve it ({refused})")
-    now = {sample: checked.ask(sample) for sample in before}  # asked after it: what is posted in between is in both
+    now = {sample: checked.ask(sample) for sample in before}  # requested second: an item posted in between is in both
     if (early := unusable(checked, name, now)) is not None:
         return early
     field = plan.api.absent_or_empty if column == plan.database.backfill.name else plan.api.present
@@ -257,12 +257,12 @@ def _by_api(checked: CheckContext, name: str, column: str) -> Result:
     had = [at(item, plan.api.key) for each in then.values() for item in _with(checked, each, plan.api.present)]
     have = {str(at(item, plan.api.key)) for each in here.values() for item in _with(checked, each, field)}
     missing = [str(key) for key in had if str(key) not in have]  # 7 became "7" as one outgrew a number
-    facts = f"by {reference.url}, {len(had)} items of {len(before)} samples have media"
+    facts = f"at {reference.url}, {len(had)} items of {len(before)} samples have media"
     if not had or ABSENT in had:
         reason = "nothing to compare" if not had else f"an item of it without {plan.api.key}"
         return checked.result(name, Status.UNKNOWN, f"{facts}: there is {reason}")
     if missing and (more := next((each.more for each in here.values() if each.more), "")):
-        summary = f"{len(missing)} items are not among those that were served, such as {missing[0]}; {UNASKED}: {more}"
+        summary = f"{len(missing)} items are not among the served ones, such as {missing[0]}; {UNASKED}: {more}"
         return checked.result(name, Status.UNKNOWN, summary)
     if missing:
         summary = f"{len(missing)} items show none now in {field}, such as {', '.join(missing[:EXAMPLES])}; {facts}"
@@ -275,7 +275,7 @@ def _with(checked: CheckContext, served: Served, field: str) -> list[Item]:
 
 
 def _shown(checked: CheckContext) -> str:
-    """The column that the deployed page reads: the feature's, while any of its commits is in effect there."""
+    """Return the column that the deployed page reads: the feature's, while any of its commits is in effect."""
     context, backfill = checked.context, checked.context.plan.database.backfill
     repository = context.target.services.built_from[context.plan.page.service]
     return backfill.name if old_code.live_commits(context, repository) else backfill.source

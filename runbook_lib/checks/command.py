@@ -1,4 +1,4 @@
-"""A command of the target says whether all is well, by its exit code."""
+"""A check by a command of the target and its exit code."""
 
 from collections import deque
 from pathlib import Path
@@ -13,10 +13,10 @@ from runbook_lib.redaction import Lines
 from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.processes import not_found, shown
 
-KEPT = 1000  # lines of what it says last
+KEPT = 1000  # last lines of its output
 LONGEST = 4000  # characters of a line
-SHOWN = 160  # characters of the last one
-STATUSES = {0: Status.PASS, 1: Status.FAIL}  # any other exit code means that it could not tell
+SHOWN = 160  # characters of the last line
+STATUSES = {0: Status.PASS, 1: Status.FAIL}  # any other exit code means UNKNOWN
 
 
 class CommandKeys(CheckSpec):
@@ -30,25 +30,25 @@ class CommandKeys(CheckSpec):
     requires = ()
 
     def of_target(self) -> tuple[str, ...]:
-        """The command. Pure."""
+        """Return the command. Pure."""
         return (f"commands.{self.command}",)
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether the program is here, and the folder that it is run in. Read-only."""
+    """Check whether the program is here, and the folder that it is run in. Read-only."""
     spec = context.plan.checks[name]
     assert isinstance(spec, CommandKeys)
     target = context.target.commands[spec.command]
     if target.directory and not Path(target.directory).is_dir():
-        return Status.FAIL, f"there is no folder {target.directory}; correct commands.{spec.command} in the target"
+        return Status.FAIL, f"the folder {target.directory} does not exist; correct commands.{spec.command} in the target"
     if missing := not_found([target.command]):
         return Status.FAIL, f"{missing[0]} cannot be run from here; install it, or correct commands.{spec.command}"
-    return Status.PASS, f"{target.command[0]} is here"
+    return Status.PASS, f"{target.command[0]} can be run from here"
 
 
 @check(CommandKeys, beforehand=_beforehand)
 def says_well(checked: CheckContext, name: str) -> Result:
-    """Whether the command exits with 0 in time; what it printed is kept. Changes nothing but what the command does."""
+    """Check that the command exits with 0 in time, and keep its output. Changes only what the command changes."""
     context, spec = checked.context, checked.context.plan.checks[name]
     assert isinstance(spec, CommandKeys)
     target = context.target.commands[spec.command]
@@ -66,6 +66,6 @@ def says_well(checked: CheckContext, name: str) -> Result:
     text = checked.keep_text(name, "\n".join([f"$ {shown(target.command)}", *said, f"[{ended}]"]))
     last = next((line.strip() for line in reversed(said) if line.strip()), "")[:SHOWN]
     status = STATUSES.get(done.exit_code, Status.UNKNOWN)
-    unclear = " (0 is well, 1 is not, any other is no answer)" if status is Status.UNKNOWN else ""
+    unclear = " (0 means well, 1 not, any other unknown)" if status is Status.UNKNOWN else ""
     summary = f"{spec.command}: {ended}{unclear}" + (f": {last}" if last else "")
     return checked.result(name, status, summary, exit_code=done.exit_code, text=text)

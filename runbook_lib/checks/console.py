@@ -1,4 +1,4 @@
-"""The page causes no errors in the browser's console and network, but for those that do not count."""
+"""The page causes no errors in the browser's console and network, except those that do not count."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ from runbook_lib.results import Found, Result, Status, worst
 
 TRIAGE = "triage"
 STATUS = re.compile(r"HTTP (\d{3})\b")
-CHANGING = re.compile(r"[0-9a-f]{8,}|\d+")  # of an error that is the same as before: ids, times, places in a bundle
+CHANGING = re.compile(r"[0-9a-f]{8,}|\d+")  # parts that differ in the same error: ids, times, places in a bundle
 
 
 class PageConsoleKeys(CheckSpec):
@@ -29,10 +29,10 @@ class PageConsoleKeys(CheckSpec):
 
 @check(PageConsoleKeys)
 def no_errors(checked: CheckContext, name: str) -> Result:
-    """Whether the browser's console and network stayed free of errors that count, on the plan's other pages too. Read-only.
+    """Check that console and network have no errors that count, on the plan's other pages too. Read-only.
 
-    An error of the page itself counts, one of a third party is UNKNOWN. What the page caused before the rollback too is
-    listed and does not count, unless it may be what the rollback is to cure: then it is UNKNOWN.
+    An error of the page itself counts; one of a third party is UNKNOWN. An error that the page also caused before the
+    rollback is listed and does not count, unless it may be the symptom that the rollback cures: then it is UNKNOWN.
     """
     visits = {**checked.visits, **checked.other_visits}
     rules, endpoints = checked.context.plan.page.errors, checked.context.target.endpoints.values()
@@ -62,14 +62,14 @@ def judged(
     *,
     may_be_symptom: bool,
 ) -> Found:
-    """What the errors of a page amount to. Pure.
+    """Judge the errors of a page. Pure.
 
     Args:
-        errors: Those of now.
-        before: Those of the same page before the rollback; None where nobody looked, or now is before it.
-        own: Addresses of the origins whose errors count, next to those that the plan names.
-        rules: What the plan says of errors.
-        may_be_symptom: Whether what was there before may be what the rollback is to cure.
+        errors: The current errors.
+        before: Those of the same page before the rollback; None if nobody looked, or the rollback has not begun.
+        own: Addresses of the origins whose errors count, in addition to those in the plan.
+        rules: The plan's rules for errors.
+        may_be_symptom: Whether an earlier error may be the symptom that the rollback cures.
     """
     known, origins = {_identity(error) for error in before or ()}, {"", *map(origin, [*own, *rules.own])}
     counting, unclear, listed = [], [], []
@@ -81,23 +81,23 @@ def judged(
         elif not is_own and rules.third_parties == "ignore":
             listed.append(f"{text}: of a third party")
         elif _identity(error) in known and not (is_own and may_be_symptom):
-            listed.append(f"{text}: there before the rollback too")
+            listed.append(f"{text}: also before the rollback")
         elif _identity(error) in known:
-            unclear.append(f"{text}: there before the rollback too, so it is older than the release, or not cured; {REMEDY}")
+            unclear.append(f"{text}: also before the rollback, so it is older than the release, or not cured; {REMEDY}")
         elif is_own:
             counting.append(text)
         else:
-            unclear.append(f"{text}: of a third party, which may matter to the page or not; {REMEDY}")
+            unclear.append(f"{text}: of a third party, which may or may not matter; {REMEDY}")
     if counting or unclear:
         return Status.FAIL if counting else Status.UNKNOWN, "; ".join([*counting, *unclear])
     return Status.PASS, f"no error that counts, and {len(listed)} that do not: {'; '.join(listed)}" if listed else "no error"
 
 
-REMEDY = "where it does not count, name it under page.errors.ignore"
+REMEDY = "if it does not count, list it under page.errors.ignore"
 
 
 def origin(url: str) -> str:
-    """The scheme, host and port of an address; "" where it has none. Pure."""
+    """Return the scheme, host and port of an address; "" if it has none. Pure."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme)
@@ -117,7 +117,7 @@ def _matches(rule: IgnoredError, error: ConsoleError) -> bool:
 
 
 def _identity(error: ConsoleError) -> tuple[str, str]:
-    """What an error has in common with the same one of another visit or another build."""
+    """Return the part of an error that stays the same in another visit or build."""
     is_request = error.text.startswith(("HTTP ", "net::"))
     place = error.url.partition("?")[0] if is_request else origin(error.url)
     return CHANGING.sub("#", redact(error.text)), CHANGING.sub("#", redact(place))  # the journal has them redacted
@@ -132,7 +132,7 @@ def _before(checked: CheckContext, name: str) -> Mapping[str, list[ConsoleError]
 
 
 def _may_be_symptom(checked: CheckContext, name: str) -> bool:
-    """Whether the symptom that was found rests on this check, or nobody looked for symptoms."""
+    """Check whether the found symptom depends on this check, or nobody looked for symptoms."""
     seen = {check: found["status"] for check, found in checked.context.state.checks.get(TRIAGE, {}).items()}
     rows = [row for row in checked.context.plan.decision_matrix if all(seen.get(n) == Status.FAIL for n in row.failing)]
     return not rows or any(name in [*row.failing, *row.findings] for row in rows)

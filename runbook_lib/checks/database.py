@@ -1,4 +1,4 @@
-"""What the database holds, how fast its statements are, and who is connected to it."""
+"""Checks of the database: its data, the speed of its statements, and its sessions."""
 
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ from runbook_lib.results import Result, Status, verdict
 
 
 class IntegrityKeys(CheckSpec):
-    """Whether the backfilled column holds what it should."""
+    """Whether the backfilled column holds valid values."""
 
     kind: Literal["integrity"]
 
@@ -26,13 +26,13 @@ class IntegrityKeys(CheckSpec):
 
 @check(IntegrityKeys)
 def intact(checked: CheckContext, name: str) -> Result:
-    """Whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
+    """Check whether the backfilled column holds lists of objects, each backfilled one with its source. Read-only."""
     context = checked.context
     with context.adapters.postgres.connect() as connection:
         removes = any(spec.about.on_table == "schema" for spec in context.specs.values())
         gone_by_plan = removes or (restores(context) is not None and not context.schema_stays)
         if gone_by_plan and not is_there(context, connection):
-            return checked.result(name, Status.PASS, "the column is not there, as this rollback leaves it")
+            return checked.result(name, Status.PASS, "the column is gone, as this rollback leaves it")
         bad = {what: rows for what, rows in context.statistics(connection).malformed(connection).items() if rows}
     if bad:
         return checked.result(name, Status.FAIL, "; ".join(f"{rows} rows: {what}" for what, rows in bad.items()))
@@ -40,7 +40,7 @@ def intact(checked: CheckContext, name: str) -> Result:
 
 
 class ProofKeys(CheckSpec):
-    """Whether the change of the data left everything else alone."""
+    """Whether the change of the data changed nothing else."""
 
     kind: Literal["proof"]
 
@@ -50,7 +50,7 @@ class ProofKeys(CheckSpec):
 
 @check(ProofKeys)
 def only_intended(checked: CheckContext, name: str) -> Result:
-    """What the change of the data was shown to have left alone, while nothing else could write. Read-only."""
+    """Report the proof that the change of the data changed nothing else. Read-only."""
     changes = [
         step for step, spec in checked.context.specs.items() if isinstance(spec, DatabaseStep) and spec.touches().changes
     ]
@@ -62,13 +62,13 @@ def only_intended(checked: CheckContext, name: str) -> Result:
 
 SHOWN = 5
 CHARACTERS = 160  # of a statement
-UNMEASURED = "pg_stat_statements is not on this server, so nobody has measured them"
+UNMEASURED = "this server has no pg_stat_statements, so statements are not measured"
 
 
 def does_not_apply(context: Context, name: str) -> str:
-    """Why the check is left out of a checklist, "" where it is not: by the plan, where nobody measures. Read-only.
+    """Return why a checklist omits the check, "" if it does not: the plan may omit it without statistics. Read-only.
 
-    What cannot be known, as without the right to see it, leaves nothing out.
+    If this is unknown, for example without the right to see it, the check is not omitted.
     """
     spec = context.plan.checks[name]
     if not isinstance(spec, SlowQueriesKeys) or spec.unmeasured != "leave out":
@@ -85,9 +85,9 @@ class SlowQueriesKeys(CheckSpec):
 
     kind: Literal["slow_queries"]
     mean_ms: Annotated[float, Field(gt=0)]
-    """The mean that is allowed, in milliseconds."""
+    """The highest allowed mean, in milliseconds."""
     unmeasured: Literal["unknown", "leave out"] = "unknown"
-    """On a checklist, where the server measures no statements."""
+    """In a checklist, if the server measures no statements."""
 
     area = "Database"
     requires = ()
@@ -96,7 +96,7 @@ class SlowQueriesKeys(CheckSpec):
 
 @check(SlowQueriesKeys, does_not_apply=does_not_apply)
 def none_slow(checked: CheckContext, name: str) -> Result:
-    """Whether every statement that the application ran during this round kept the plan's mean time. Read-only."""
+    """Check whether every statement that the application ran during this round kept the plan's mean time. Read-only."""
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, SlowQueriesKeys)
     before = checked.statements
@@ -117,11 +117,11 @@ def _cut(query: str) -> str:
 
 
 class FreshKeys(CheckSpec):
-    """Whether a service runs a build of what is checked out, without the feature."""
+    """Whether a service runs a build of the checked-out commit, without the feature."""
 
     kind: Literal["fresh"]
     service: Name
-    """The service whose build is looked at."""
+    """The service whose build is checked."""
 
     area = "Frontend"
     requires = ("repositories",)
@@ -133,7 +133,7 @@ class FreshKeys(CheckSpec):
 
 @check(FreshKeys)
 def fresh(checked: CheckContext, name: str) -> Result:
-    """Whether a service runs a build of what is checked out, and that is without the feature. Read-only."""
+    """Check that a service runs a build of the checked-out commit, without the feature. Read-only."""
     context, spec = checked.context, checked.context.plan.checks[name]
     assert isinstance(spec, FreshKeys)
     repository = context.target.services.built_from[spec.service]
@@ -141,19 +141,19 @@ def fresh(checked: CheckContext, name: str) -> Result:
     head = checkout.head()
     problems = [f"{c.id[:12]} “{c.subject}” is still in effect" for c in old_code.live_commits(context, repository)]
     if builds.built_version(context, repository, checkout.path, head) is False:
-        problems.append(f"what is built is not of {head[:12]}, which is checked out")
+        problems.append(f"the build is not of {head[:12]}, which is checked out")
     try:
         running = builds.running(context, spec.service)
     except AdapterError as error:
         if not problems:
-            return checked.result(name, Status.UNKNOWN, f"which version runs is not known: {error.what}")
+            return checked.result(name, Status.UNKNOWN, f"the running version is unknown: {error.what}")
         running = "unknown"
     else:
         if not builds.same(running, head):
-            problems.append(f"{running} runs, and {head[:12]} is checked out")
+            problems.append(f"{running} runs, but {head[:12]} is checked out")
     if problems:
         return checked.result(name, Status.FAIL, "; ".join(problems), problems=problems)
-    return checked.result(name, Status.PASS, f"{running} runs, built from what is checked out, without the feature")
+    return checked.result(name, Status.PASS, f"{running} runs, built from the checked-out commit, without the feature")
 
 
 class SessionsKeys(CheckSpec):
@@ -167,7 +167,7 @@ class SessionsKeys(CheckSpec):
 
 @check(SessionsKeys)
 def nobody_connected(checked: CheckContext, name: str) -> Result:
-    """Whether nobody but the running services is connected to the database. Read-only."""
+    """Check whether nobody but the running services is connected to the database. Read-only."""
     context = checked.context
     with context.adapters.postgres.connect() as connection:
         found = of_others(connection)
@@ -178,4 +178,4 @@ def nobody_connected(checked: CheckContext, name: str) -> Result:
         listed = [str(session) for session in strange]
         return checked.result(name, Status.FAIL, f"{len(strange)} sessions: {'; '.join(listed[:5])}", sessions=listed)
     of_services = f"; {len(found)} are of {', '.join(running)}, which run" if found else ""
-    return checked.result(name, Status.PASS, f"no session is in the way{of_services}")
+    return checked.result(name, Status.PASS, f"no other session is connected{of_services}")

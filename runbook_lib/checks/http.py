@@ -1,4 +1,4 @@
-"""A page or an endpoint answers as the plan says: its status, headers, and values of its JSON."""
+"""A page or an endpoint answers as in the plan: its status, headers, and values of its JSON."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -18,17 +18,17 @@ from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.http import Answer, NoAnswerInTime, without_credentials
 
 SHOWN = 80  # characters of a value
-DECLINED = (408, 425, 429)  # it asks to come later
+DECLINED = (408, 425, 429)  # it asks the client to retry later
 
 
 def _one_place(path: str) -> str:
     if "[]" in path or "*" in path:
-        raise ValueError("it must name one place, as items[0].state, and not all of a list or an object")
+        raise ValueError("it must name one place, for example items[0].state, and not all of a list or an object")
     return path
 
 
 OnePlace = Annotated[AnswerPath, AfterValidator(_one_place)]
-Header = Annotated[str, AfterValidator(like(r"^[!#$%&'*+.^`|~\w-]+\Z", "the name of a header, as Cache-Control"))]
+Header = Annotated[str, AfterValidator(like(r"^[!#$%&'*+.^`|~\w-]+\Z", "the name of a header, for example Cache-Control"))]
 
 
 class HttpKeys(CheckSpec):
@@ -36,23 +36,23 @@ class HttpKeys(CheckSpec):
 
     kind: Literal["http"]
     endpoint: Name | None = None
-    """The endpoint of the target that is asked, with `path`; or `url`."""
+    """The endpoint of the target, with `path`; or `url`."""
     path: UrlPath = "/"
     """The path on that endpoint."""
     url: Address | None = None
-    """A whole address, in place of an endpoint."""
+    """A full address, in place of an endpoint."""
     status: Annotated[int, Field(ge=100, le=599)] = 200
-    """The status that it must answer with."""
+    """The expected status."""
     headers: dict[Header, str] = {}
-    """What each of these headers must hold, as `Cache-Control: no-store`."""
+    """A text that each of these headers must contain, for example `Cache-Control: no-store`."""
     json_: dict[OnePlace, Scalar] = Field(default={}, alias="json")
-    """Paths into the JSON that it answers with, as `items[0].state`, and the value at each."""
+    """Paths into the JSON answer, for example `items[0].state`, and the expected value at each."""
     fields: list[AnswerPath] = []
-    """Paths into that JSON which must be there, in each element of a list: `orders[].total`; null counts as there."""
+    """Paths that must exist in the JSON answer, in each element of a list: `orders[].total`; null counts as present."""
     seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
-    """How long it may take."""
+    """The time limit in seconds."""
     token: SecretReference | None = None
-    """The environment variable whose value is sent as bearer token."""
+    """The environment variable whose value is sent as a bearer token."""
 
     area = "API"
     requires = ()
@@ -77,20 +77,20 @@ def _token(context: Context, name: str) -> str | None:
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether the token is there. Read-only."""
+    """Check that the token is set. Read-only."""
     try:
         _token(context, name)
     except ParametersError as error:
         return Status.FAIL, error.what
-    return Status.PASS, "it can ask"
+    return Status.PASS, "the request can be sent"
 
 
 @check(HttpKeys, beforehand=_beforehand)
 def answers(checked: CheckContext, name: str) -> Result:
-    """Whether the address answers in time, with the status, the headers and the values that the plan says. Read-only.
+    """Check that the address answers in time, with the plan's status, headers and values. Read-only.
 
-    Where nothing listens, or what listens does not answer in time, it fails. Where the way there is in question, as with a
-    host that is not known or a certificate that is not trusted, it is unknown.
+    FAIL if nothing listens, or there is no answer in time. UNKNOWN if the connection itself is in doubt, for example
+    because of an unknown host or an untrusted certificate.
     """
     context, spec = checked.context, checked.context.plan.checks[name]
     assert isinstance(spec, HttpKeys)
@@ -103,19 +103,17 @@ def answers(checked: CheckContext, name: str) -> Result:
     except AdapterError as error:
         return checked.result(name, *_no_answer(context, url, shown, spec, error))
     if answer.status in DECLINED and answer.status != spec.status:
-        return checked.result(
-            name, Status.UNKNOWN, f"{shown} answered {answer.status}, which says nothing of what it serves"
-        )
+        return checked.result(name, Status.UNKNOWN, f"{shown} answered {answer.status}, which does not show what it serves")
     problems = [*_status(answer, spec), *_headers(answer, spec), *_values(answer, spec), *_lacking(answer, spec)]
     facts = f"{shown} answered {answer.status} in {answer.seconds * 1000:.0f} ms"
     evidence = {"url": shown, "code": answer.status, "milliseconds": round(answer.seconds * 1000, 1)}
     if problems:
         return checked.result(name, Status.FAIL, f"{facts}: {'; '.join(problems)}", **evidence, findings=problems)
     if unseen := [path for path in spec.fields if not places(answer.json, path)]:
-        said = f"{facts}, with no element in which {', '.join(unseen)} could be"
+        said = f"{facts}, with no element that could have {', '.join(unseen)}"
         return checked.result(name, Status.UNKNOWN, said, **evidence)
     held = [*spec.headers, *spec.json_, *spec.fields]
-    return checked.result(name, Status.PASS, facts + (f", and {', '.join(held)} as it must" if held else ""), **evidence)
+    return checked.result(name, Status.PASS, facts + (f", and {', '.join(held)} as expected" if held else ""), **evidence)
 
 
 def _no_answer(context: Context, url: str, shown: str, spec: HttpKeys, error: AdapterError) -> Found:
@@ -123,7 +121,7 @@ def _no_answer(context: Context, url: str, shown: str, spec: HttpKeys, error: Ad
     if not listens:
         return Status.FAIL, f"nothing listens at {shown}"
     if isinstance(error, NoAnswerInTime):
-        return Status.FAIL, f"{shown} took the connection and did not answer within {spec.seconds:g} s"
+        return Status.FAIL, f"{shown} accepted the connection but did not answer within {spec.seconds:g} s"
     return Status.UNKNOWN, f"could not be checked: {error.what}"
 
 
@@ -137,25 +135,25 @@ def _status(answer: Answer, spec: HttpKeys) -> list[str]:
 def _headers(answer: Answer, spec: HttpKeys) -> list[str]:
     found = {name: answer.headers.get(name.lower()) for name in spec.headers}
     return [
-        f"its header {name} is {redact(value)[:SHOWN] if value is not None else 'not there'}, and not {spec.headers[name]}"
+        f"its header {name} is {redact(value)[:SHOWN] if value is not None else 'missing'}, not {spec.headers[name]}"
         for name, value in found.items()
         if value is None or not _holds(value, spec.headers[name])
     ]
 
 
-def _holds(value: str, wanted: str) -> bool:
-    """Whether a header holds a text, whose words and numbers are whole there: max-age=60 is not in max-age=600."""
-    before = r"(?<![\w.-])" if wanted[:1].isalnum() else ""
-    after = r"(?![\w-]|\.\d)" if wanted[-1:].isalnum() else ""
-    return re.search(before + re.escape(wanted) + after, value, re.I) is not None
+def _holds(value: str, expected: str) -> bool:
+    """Check whether a header contains a text as whole words and numbers: max-age=600 does not contain max-age=60."""
+    before = r"(?<![\w.-])" if expected[:1].isalnum() else ""
+    after = r"(?![\w-]|\.\d)" if expected[-1:].isalnum() else ""
+    return re.search(before + re.escape(expected) + after, value, re.I) is not None
 
 
 def _values(answer: Answer, spec: HttpKeys) -> list[str]:
     if (spec.json_ or spec.fields) and answer.json is None:
-        return ["it is no JSON"]
+        return ["it is not JSON"]
     found = {path: at(answer.json, path) for path in spec.json_}
     return [
-        f"{path} is {'not there' if value is ABSENT else redact(repr(value))[:SHOWN]}, and not {spec.json_[path]!r}"
+        f"{path} is {'missing' if value is ABSENT else redact(repr(value))[:SHOWN]}, not {spec.json_[path]!r}"
         for path, value in found.items()
         if not _same(value, spec.json_[path])
     ]
@@ -166,9 +164,9 @@ def _lacking(answer: Answer, spec: HttpKeys) -> list[str]:
         return []
     found = {path: places(answer.json, path) for path in spec.fields}
     lacking = {path: sum(value is ABSENT for value in values) for path, values in found.items()}
-    return [f"{path} is not there in {lacking[path]} of {len(found[path])}" for path in spec.fields if lacking[path]]
+    return [f"{path} is missing in {lacking[path]} of {len(found[path])}" for path in spec.fields if lacking[path]]
 
 
-def _same(found: Any, wanted: Scalar) -> bool:
-    """Whether two values are equal as JSON has them, where true is not 1."""
-    return isinstance(found, bool) is isinstance(wanted, bool) and bool(found == wanted)
+def _same(found: Any, expected: Scalar) -> bool:
+    """Check whether two values are equal in JSON, in which true is not 1."""
+    return isinstance(found, bool) is isinstance(expected, bool) and bool(found == expected)

@@ -1,4 +1,4 @@
-"""The logs of services hold no errors but those of kinds that were logged before the release too."""
+"""The logs of services have no errors, except kinds that were also logged before the release."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ EARLIER = timedelta(days=7)  # how far before the release a log is read
 
 def _known(names: list[str]) -> list[str]:
     if unknown := [name for name in names if name not in logs.formats()]:
-        raise ValueError(f"there is no format {unknown[0]!r}; there are {', '.join(sorted(logs.formats()))}")
+        raise ValueError(f"the format {unknown[0]!r} does not exist; use one of {', '.join(sorted(logs.formats()))}")
     return names
 
 
@@ -43,19 +43,19 @@ def _moment(text: str) -> str:
 
 
 class LogsKeys(CheckSpec):
-    """Whether the logs of services hold no errors but of kinds that were logged before the release too."""
+    """Whether the logs of services have no errors, except kinds that were also logged before the release."""
 
     kind: Literal["logs"]
     services: Annotated[list[Name], Field(min_length=1)]
     """The services whose logs are read."""
     formats: Annotated[list[str], AfterValidator(_known)] | None = None
-    """The formats by which errors are known; all of them where none is named."""
+    """The log formats in which errors are recognised; all formats if none is named."""
     errors: list[Pattern] = []
-    """Regular expressions: what else is an error."""
+    """Regular expressions of further errors."""
     not_errors: list[Pattern] = []
-    """Regular expressions: what is no error, whatever its format says, as noise that is known."""
+    """Regular expressions of known noise, which is not an error whatever its format says."""
     released: Annotated[str, AfterValidator(_moment)] | None = None
-    """When the feature was released, as 2025-11-03T11:14:29Z; else before its first commit was written is before that."""
+    """When the feature was released, for example 2025-11-03T11:14:29Z; if left out, the time of its first commit."""
 
     area = "Services"
     requires = ()
@@ -63,42 +63,42 @@ class LogsKeys(CheckSpec):
     @model_validator(mode="after")
     def _something_is_an_error(self) -> Self:
         if self.formats == [] and not self.errors:
-            raise ValueError("it names no format and no pattern of errors, so that nothing could be one")
+            raise ValueError("it names no format and no pattern of errors, so it cannot find any")
         return self
 
     def of_services(self) -> tuple[str, ...]:
-        """Those whose logs are read. Pure."""
+        """Return the services whose logs are read. Pure."""
         return (*self.services,)
 
 
 @dataclass
 class _Log:
-    """What a service has logged: its records, and those that are errors or whose level is not known."""
+    """A service's log: its records, and those that are errors or have an unknown level."""
 
     read: list[Record]
     errors: list[Record] = field(default_factory=list)
     unclear: list[Record] = field(default_factory=list)
-    cleared: int = 0  # records that the plan's patterns know
+    cleared: int = 0  # records that match the plan's patterns
 
     @property
     def said(self) -> str:
-        """How many lines it has, by their format. Pure."""
+        """The number of lines by format. Pure."""
         counts = counted(self.read)
-        named = [f"{lines} {name or 'of no known format'}" for name, lines in counts.items()]
+        named = [f"{lines} {name or 'of unknown format'}" for name, lines in counts.items()]
         return f"{sum(counts.values())} lines ({', '.join(named)})"
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether an error could be seen in what the services have logged lately. Read-only."""
+    """Check that an error could be recognised in the services' recent logs. Read-only."""
     spec = context.plan.checks[name]
     assert isinstance(spec, LogsKeys)
     if blind := _blind(spec, _judged(spec, {service: _lately(context, service) for service in spec.services})):
         return Status.UNKNOWN, f"{blind}; set errors, or leave the check out by `without`"
-    return Status.PASS, f"an error would be seen in what {', '.join(spec.services)} logged lately"
+    return Status.PASS, f"an error would be recognised in the recent logs of {', '.join(spec.services)}"
 
 
 def _lately(context: Context, service: str) -> list[str]:
-    """The lines of the last hour; where they carry no time, the last ones that there are."""
+    """Return the lines of the last hour; if they have no time, the last lines."""
     services = context.adapters.services
     try:
         return services.logs(service, datetime.fromisoformat(context.state.opened_at) - RECENTLY)
@@ -107,18 +107,18 @@ def _lately(context: Context, service: str) -> list[str]:
 
 
 def _blind(spec: LogsKeys, found: Mapping[str, _Log]) -> str:
-    """Why no error can be seen in what some services logged, "" where one can. Pure."""
+    """Return why no error can be recognised in some services' logs, "" if one can. Pure."""
     logged = {service: log for service, log in found.items() if log.read}
     blind = [s for s, log in logged.items() if not log.cleared and not any(record.format for record in log.read)]
     if spec.errors or not blind:
         return ""
     example = redact(found[blind[0]].read[-1].text.splitlines()[0][:LONGEST])
-    return f"no line of {', '.join(blind)} is of a known format, so no error can be seen, as “{example}”"
+    return f"no line of {', '.join(blind)} is of a known format, so no error can be recognised, for example “{example}”"
 
 
 @check(LogsKeys, beforehand=_beforehand)
 def no_errors(checked: CheckContext, name: str) -> Result:
-    """Whether the logs since the round's start hold something that can be read, and no new kind of error. Read-only."""
+    """Check that the logs since the round's start have readable lines, and no new kind of error. Read-only."""
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, LogsKeys)
     since = {service: checked.started.get(service, checked.since) for service in spec.services}
@@ -134,15 +134,15 @@ def no_errors(checked: CheckContext, name: str) -> Result:
         return checked.result(name, Status.UNKNOWN, f"nothing was logged since {first} by {', '.join(silent)}")
     if unclear := [(service, record) for service, log in found.items() for record in log.unclear]:
         (service, example), count = unclear[0], len(unclear)
-        summary = f"{count} lines have a level that is not known, as {service}: {_shown(example)[0]}"
-        return checked.result(name, Status.UNKNOWN, f"{summary}; name it in errors or not_errors")
+        summary = f"{count} lines have an unknown level, for example {service}: {_shown(example)[0]}"
+        return checked.result(name, Status.UNKNOWN, f"{summary}; list it under errors or not_errors")
     if blind := _blind(spec, found):
         return checked.result(name, Status.UNKNOWN, f"{blind}: {facts} since {first}; set errors")
     return checked.result(name, Status.PASS, f"no error in {facts} since {first}")
 
 
 def _ends_of_logs(checked: CheckContext) -> Marks:
-    """Where the log of each service ended when this run last started it."""
+    """Return the end of each service's log at the time this run last started it."""
     found: dict[str, Mapping[str, Any]] = {}
     for step in checked.context.state.steps.values():
         found |= step.outcome.get("logs", {}) if step.is_done else {}
@@ -150,7 +150,7 @@ def _ends_of_logs(checked: CheckContext) -> Marks:
 
 
 def _judged(spec: LogsKeys, read: Mapping[str, Sequence[str]]) -> dict[str, _Log]:
-    """The records of each service's lines, by the formats and then by the plan's patterns."""
+    """Return the records of each service's lines, judged by format and then by the plan's patterns."""
     names = logs.formats() if spec.formats is None else spec.formats
     found = {service: _Log(records(lines, names)) for service, lines in read.items()}
     every = [(log, record) for log in found.values() for record in log.read]
@@ -168,14 +168,14 @@ def _judged(spec: LogsKeys, read: Mapping[str, Sequence[str]]) -> dict[str, _Log
 def _with_errors(
     checked: CheckContext, name: str, spec: LogsKeys, errors: list[tuple[str, Record]], since: str, facts: str
 ) -> Result:
-    """Count apart what is of a kind that was logged before the release too."""
+    """Return the result; errors of kinds also logged before the release are counted separately."""
     before, why = _before(checked.context, spec, {service for service, _ in errors})
     kinds = [error.kind in before.get(service, ()) for service, error in errors]
     old = [each for each, known in zip(errors, kinds, strict=True) if known]
     new = [each for each, known in zip(errors, kinds, strict=True) if not known]
     shown = (f"{service}: {line}" for service, error in [*new, *old] for line in _shown(error))
     text = checked.keep_text(name, "\n".join(islice(shown, KEPT)))
-    apart = f"{len(old)} errors of {_kinds(old)} that were logged before the release too"
+    apart = f"{len(old)} errors of {_kinds(old)} that were also logged before the release"
     evidence = {
         "errors": [f"{service}: {_shown(error)[0]}" for service, error in new[:SHOWN]],
         "before": [f"{service}: {_shown(error)[0]}" for service, error in old[:SHOWN]],
@@ -196,38 +196,38 @@ def _kinds(errors: Sequence[tuple[str, Record]]) -> str:
 
 
 def _shown(error: Record) -> list[str]:
-    """An error's lines without colours and secrets, up to a limit."""
+    """Return an error's lines without colours and secrets, up to a limit."""
     clean, lines = Lines(), error.text.splitlines()
     more = [f"… {len(lines) - LINES} more lines"] if len(lines) > LINES else []
     return [clean(line[:LONGEST]) for line in lines[:LINES]] + more
 
 
 def _before(context: Context, spec: LogsKeys, services: set[str]) -> tuple[dict[str, set[str]], str]:
-    """The kinds of error that each service logged before the release, and why none is known, or that none of them is."""
+    """Return the kinds of error that each service logged before the release, and a sentence on them."""
     released = _released(context, spec, services)
     if released is None:
-        return {}, "whether they were logged before the release is not known, as it is not known when that was: set released"
+        return {}, "whether they were logged before the release is unknown, because its time is unknown: set released"
     moment, what = released
     if moment > datetime.fromisoformat(context.state.opened_at):
-        return {}, f"whether they were logged before {what} is not known, as it lies after the begin of this run: correct it"
+        return {}, f"whether they were logged before {what} is unknown, because it is after the start of this run: fix it"
     read = {service: _lines_before(context, service, moment) for service in services}
     if not any(read.values()):
-        return {}, f"whether they were logged before {what} is not known: no log from then is here"
+        return {}, f"whether they were logged before {what} is unknown: no log from that time is here"
     judged = _judged(spec, read)
     silent = [service for service in sorted(services) if not read[service]]
-    unknown = f", of {', '.join(silent)} no log from then is here" if silent else ""
+    unknown = f"; {', '.join(silent)} has no log from that time here" if silent else ""
     return {
         s: {e.kind for e in log.errors} for s, log in judged.items()
-    }, f"none of a kind that was logged before {what}{unknown}"
+    }, f"none is of a kind that was logged before {what}{unknown}"
 
 
 def _lines_before(context: Context, service: str, moment: datetime) -> list[str]:
-    """What a service logged before a moment, as far as its lines say when; none where its log cannot be read."""
+    """Return a service's lines from before a moment, if they have a time; none if its log cannot be read."""
     try:
         lines = context.adapters.services.logs(service, moment - EARLIER)
     except AdapterError:
         return []
-    kept, keep = [], False  # what comes before the first line with a time may be from any time
+    kept, keep = [], False  # lines before the first one with a time may be from any time
     for line in lines:
         if at := written(line):
             keep = moment - EARLIER <= at < moment
@@ -237,7 +237,7 @@ def _lines_before(context: Context, service: str, moment: datetime) -> list[str]
 
 
 def _released(context: Context, spec: LogsKeys, services: set[str]) -> tuple[datetime, str] | None:
-    """A moment before which the feature was not released, and what it is called; None where nothing says."""
+    """Return a moment before the feature's release, and its label; None if it is unknown."""
     if spec.released:
         return datetime.fromisoformat(spec.released), f"the release of {spec.released}"
     built_from = context.target.services.built_from

@@ -11,14 +11,14 @@ from runbook_lib.browser import Media
 from runbook_lib.config.plan.media_rules import READY_MADE, Replace, Rule
 from runbook_lib.results import Status
 
-KEPT = "/%:@!$&'()*+,;=~-._"  # what may stand in an address as it is
+KEPT = "/%:@!$&'()*+,;=~-._"  # characters that need no encoding in an address
 PORTS = {"http": 80, "https": 443}
-REMEDY = "say under page.media_rules how the one becomes the other, or that it is shown as stored ([])"
+REMEDY = "add a rule for this to page.media_rules, or set it to [] if media are shown as stored"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a page shows of what is stored, in a sentence, and what it certainly does not show."""
+    """The result of comparing a page with the stored media, and those that are certainly missing."""
 
     status: Status
     text: str
@@ -32,19 +32,19 @@ O = TypeVar("O")  # noqa: E741
 def compared(
     stored: Sequence[str], media: Iterable[Media], page: str, rules: Sequence[Rule] | None, known: Iterable[str] = ()
 ) -> Comparison:
-    """Whether the page shows each stored address; UNKNOWN where those that it shows may be the same in another form.
+    """Check that the page shows each stored address; UNKNOWN if a shown one may be the same in another form.
 
     Args:
-        stored: The addresses, as the database or the API has them; one that several rows have is there several times.
+        stored: The addresses from the database or the API; an address of several rows is listed several times.
         media: The pictures and videos of the page.
         page: The page's own address.
-        rules: The plan's; None where it says nothing.
+        rules: The plan's rules; None if it has none.
         known: Further addresses that the page may show.
     """
     look = _Look(page, rules or ())
     shown = [medium for medium in media if any(medium.addresses)]
     if merged := look.merged(stored):
-        return _unknown(f"the rules make one of {merged[0]} and {merged[1]}, so which is shown is not known")
+        return _unknown(f"the rules map {merged[0]} and {merged[1]} to the same address, so it is unknown which is shown")
     forms = [look.forms(medium) for medium in shown]
     wanted = [look.form(address) for address in stored]
     unpaired, free = paired(wanted, forms, lambda form, of: form in of)
@@ -53,9 +53,9 @@ def compared(
     if not unpaired:
         return Comparison(Status.PASS, f"all {len(stored)} media are shown")
     if not missing:
-        return _unknown(f"{stored[unpaired[0]]} belongs to several rows, and is not shown as often, which may be meant")
+        return _unknown(f"{stored[unpaired[0]]} belongs to several rows, but is shown fewer times, which may be intended")
     text = f"{len(missing)} of {len(stored)} media are not shown, such as {missing[0]}"
-    failed = Comparison(Status.FAIL, text if shown else f"{text}; no picture or video is on it", missing)
+    failed = Comparison(Status.FAIL, text if shown else f"{text}; the page has no picture or video", missing)
     explained = {*wanted, *map(look.form, known)}
     others = [shown[n] for n in free if not forms[n] & explained]
     if not others or (rules is not None and not rules):
@@ -67,7 +67,7 @@ def compared(
     strange = [m for m in others if not {_place(f) for f in look.forms(m)} & {_place(f) for f in explained}]
     if not there & explained or (strange and not is_by_rule):
         other = _short((strange or others)[0].url)
-        return _unknown(f"{by_address}; it may be shown in another form, as {other} is, which nothing explains; {REMEDY}")
+        return _unknown(f"{by_address}; it may be shown in another form, such as the unexplained {other}; {REMEDY}")
     return failed
 
 
@@ -76,7 +76,7 @@ def _unknown(text: str) -> Comparison:
 
 
 def paired(wants: Sequence[W], offers: Sequence[O], fits: Callable[[W, O], bool]) -> tuple[list[int], list[int]]:
-    """Give each want an offer of its own that fits, to as many as can have one: the wants and the offers left over. Pure.
+    """Match each want with a fitting offer of its own, and return the wants and offers left over. Pure.
 
     A maximum matching, found by augmenting paths.
     """
@@ -101,7 +101,7 @@ def paired(wants: Sequence[W], offers: Sequence[O], fits: Callable[[W, O], bool]
 
 
 def _moved(free: int, came: dict[int, int], want: int, offer_of: dict[int, int], want_of: dict[int, int]) -> None:
-    """Give each want on the way from `want` to a free offer the next offer on it."""
+    """Move each want on the path from `want` to a free offer to its next offer."""
     number = free
     while True:
         one = came[number]
@@ -113,18 +113,18 @@ def _moved(free: int, came: dict[int, int], want: int, offer_of: dict[int, int],
 
 
 class _Look:
-    """Addresses of one page, each in the form in which it is compared."""
+    """Normalises the addresses of one page for comparison."""
 
     def __init__(self, page: str, rules: Sequence[Rule]) -> None:
         self._page = page
         self._rules = rules
 
     def plain(self, address: str) -> str:
-        """An address by itself, absolute and spelt in one way."""
+        """Return an address as absolute and normalised, without the rules."""
         return self.form(address, [])
 
     def form(self, address: str, rules: Sequence[Rule] | None = None) -> str:
-        """An address after the rules, absolute and spelt in one way."""
+        """Return an address after the rules, absolute and normalised."""
         for rule in self._rules if rules is None else rules:
             address = rule.applied(address)
         try:
@@ -139,11 +139,11 @@ class _Look:
         return f"{parts.scheme}://{at}{_spelt(parts.path) or '/'}{query}"
 
     def forms(self, medium: Media) -> set[str]:
-        """An element's address, and those of the same picture in other sizes or formats."""
+        """Return an element's address, and those of the same picture in other sizes or formats."""
         return {self.form(address) for address in medium.addresses if address}
 
     def merged(self, stored: Sequence[str]) -> tuple[str, str] | None:
-        """Two stored addresses that only a regular expression makes the same."""
+        """Return two stored addresses that only a regular expression makes equal."""
         sure = [rule for rule in self._rules if not isinstance(rule, Replace)]
         seen: dict[str, tuple[str, str]] = {}
         for address in stored:
@@ -153,20 +153,20 @@ class _Look:
         return None
 
     def likeness(self, address: str, other: Media) -> str:
-        """Why another address may be the same medium: by a ready-made rule, or as it bears the name of the file."""
+        """Return why another address may be the same medium: by a standard rule, or by the same file name."""
         for each in other.addresses:
             for rule in READY_MADE:
                 if rule not in self._rules and self.form(address, [*self._rules, rule]) == self.form(
                     each, [*self._rules, rule]
                 ):
-                    return f"{_short(each)} is {address} by the rule {{kind: {rule.kind}}}"
+                    return f"{_short(each)} equals {address} under the rule {{kind: {rule.kind}}}"
             if (words := _words(PurePosixPath(urlsplit(unquote(address)).path).stem)) and words in _words(unquote(each)):
-                return f"{_short(each)} bears its name"
+                return f"{_short(each)} has the same file name"
         return ""
 
 
 def _spelt(text: str) -> str:
-    """Percent-encoded where it must be, and nowhere else that it need not be."""
+    """Return a text with percent-encoding only where necessary."""
     found = re.sub(r"%[0-9A-Fa-f]{2}", lambda match: _decoded(match[0]), text)
     return quote(found, safe=KEPT + "?")
 

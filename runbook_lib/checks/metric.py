@@ -1,4 +1,4 @@
-"""A metric keeps the plan's bounds, as a server of Prometheus' HTTP API has it."""
+"""A metric from a server with Prometheus' HTTP API keeps the plan's bounds."""
 
 import math
 import time
@@ -18,23 +18,23 @@ from runbook_lib.results import Found, Result, Status
 from runbook_lib.system.http import Answer
 
 SECONDS = 15  # for a query
-SHOWN = 5  # series that are named
+SHOWN = 5  # series that a result names
 BAD_QUERY = (400, 422)
 _NAN = "NaN, mostly 0 divided by 0"
 
 
 class MetricKeys(CheckSpec):
-    """Whether a metric keeps its bounds: each series of the answer must; none at all is unknown."""
+    """Whether each series of a metric keeps its bounds; no series at all is unknown."""
 
     kind: Literal["metric"]
     query: Annotated[str, AfterValidator(like(r"\S", "a query"))]
-    """PromQL that gives a number or a vector, asked of the target's `metrics`."""
+    """A PromQL query that gives a number or a vector, sent to the target's `metrics`."""
     at_most: Number | None = None
-    """The highest value that is allowed."""
+    """The highest allowed value."""
     at_least: Number | None = None
-    """The lowest value that is allowed."""
+    """The lowest allowed value."""
     within: Annotated[int, Field(gt=0)] = 300
-    """How old the last sample of a series may be, in seconds; an older one does not count."""
+    """The maximum age of a series' last sample, in seconds; an older one does not count."""
 
     area = "Services"
     requires = ()
@@ -48,15 +48,15 @@ class MetricKeys(CheckSpec):
         return self
 
     def of_target(self) -> tuple[str, ...]:
-        """The server that is asked. Pure."""
+        """Return the queried server. Pure."""
         return ("metrics",)
 
 
 def _ask(context: Context, spec: MetricKeys) -> Answer:
-    """What the server says of the query now.
+    """Send the query to the server now.
 
     Raises:
-        AdapterError: It does not answer.
+        AdapterError: The server does not answer.
     """
     metrics = context.target.metrics
     assert metrics is not None
@@ -66,19 +66,19 @@ def _ask(context: Context, spec: MetricKeys) -> Answer:
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether the server answers and takes the query; what it gives is looked at later. Read-only."""
+    """Check that the server answers and accepts the query, whatever the value. Read-only."""
     spec = context.plan.checks[name]
     assert isinstance(spec, MetricKeys)
     answer = _ask(context, spec)
     if answer.status in BAD_QUERY:
-        return Status.FAIL, f"its query is refused: {_error(answer)}"
+        return Status.FAIL, f"the server refuses the query: {_error(answer)}"
     series = _series(answer, spec)
     return Status.PASS, f"the query gives {len(series)} series now"
 
 
 @check(MetricKeys, beforehand=_beforehand)
 def within_bounds(checked: CheckContext, name: str) -> Result:
-    """Whether each series that the query gives keeps the bounds; none, an old one or no number is unknown. Read-only."""
+    """Check that each series of the query keeps the bounds; no, an old or a non-numeric one is UNKNOWN. Read-only."""
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, MetricKeys)
     series = _series(_ask(checked.context, spec), spec)
@@ -86,7 +86,7 @@ def within_bounds(checked: CheckContext, name: str) -> Result:
         return checked.result(
             name,
             Status.UNKNOWN,
-            f"no series has a sample of the last {spec.within} s (`within`); look whether it is there: {spec.query}",
+            f"no series has a sample of the last {spec.within} s (`within`); check that the metric exists: {spec.query}",
         )
     bounds = " and ".join(
         f"{word} {bound:g}" for word, bound in (("at most", spec.at_most), ("at least", spec.at_least)) if bound is not None
@@ -97,7 +97,7 @@ def within_bounds(checked: CheckContext, name: str) -> Result:
         summary = f"{len(over)} of {len(series)} series must be {bounds} and are not: {shown}"
         return checked.result(name, Status.FAIL, summary, **evidence)
     if undefined := [label for label, value in series.items() if math.isnan(value)]:
-        summary = f"{len(undefined)} of {len(series)} series are no number ({_NAN}): {', '.join(undefined[:SHOWN])}"
+        summary = f"{len(undefined)} of {len(series)} series are not a number ({_NAN}): {', '.join(undefined[:SHOWN])}"
         return checked.result(name, Status.UNKNOWN, summary, **evidence)
     low, high = min(series.values()), max(series.values())
     shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
@@ -109,31 +109,31 @@ def _keeps(value: float, spec: MetricKeys) -> bool:
 
 
 def _series(answer: Answer, spec: MetricKeys) -> dict[str, float]:
-    """The values of an answer by their labels, a scalar's by none.
+    """Return the values of an answer by label; a scalar has an empty label.
 
     Raises:
-        AdapterError: It is no whole answer, or one from another time.
+        AdapterError: The answer is incomplete, or out of date.
     """
     body = answer.json
     if answer.status != 200 or not isinstance(body, dict) or body.get("status") != "success":
         raise AdapterError(f"The metrics server answered {answer.status}: {_error(answer)}.")
     if body.get("isPartial"):  # of VictoriaMetrics
-        raise AdapterError("The metrics server's answer lacks what some of its nodes hold.")
+        raise AdapterError("The metrics server's answer lacks data from some of its nodes.")
     if warnings := body.get("warnings"):
-        raise AdapterError(f"The metrics server's answer may lack something: {redact('; '.join(map(str, warnings)))}.")
+        raise AdapterError(f"The metrics server's answer may be incomplete: {redact('; '.join(map(str, warnings)))}.")
     try:
         found = _values(body["data"])
     except (KeyError, TypeError, ValueError):
         raise AdapterError("The metrics server's answer cannot be read.") from None
     if isinstance(found, str):
-        raise AdapterError(f"The query gives a {found}, where a number or a vector is wanted: {spec.query}")
+        raise AdapterError(f"The query gives a {found}, but must give a number or a vector: {spec.query}")
     if old := [at for at, _ in found.values() if abs(time.time() - at) > spec.within]:
         raise AdapterError(f"The metrics server's answer is {time.time() - old[0]:.0f} s old, by this machine's clock.")
     return {label: value for label, (_, value) in found.items()}
 
 
 def _values(data: dict[str, Any]) -> dict[str, tuple[float, float]] | str:
-    """Time and value of each series, or what else the answer is."""
+    """Return time and value of each series, or the answer's other type."""
     kind, result = data["resultType"], data["result"]
     if kind == "scalar":
         return {"": (float(result[0]), float(result[1]))}

@@ -1,4 +1,4 @@
-"""The page shows a user what it should, in a real browser."""
+"""Checks of what a page shows a user, in a real browser."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Result, Status, worst
 
 READY = ("", "true")
-SAY_WHICH = "say under page.rows which it is to show"
+SAY_WHICH = "set page.rows to the rows that it must show"
 
 
 class PageMediaKeys(CheckSpec):
@@ -30,7 +30,7 @@ class PageMediaKeys(CheckSpec):
 
 @check(PageMediaKeys)
 def shows_media(checked: CheckContext, name: str) -> Result:
-    """Whether the page shows each picture of the rows that it is to show, and never the forbidden text. Read-only."""
+    """Check that the page shows each picture of the rows it must show, and never the forbidden text. Read-only."""
     if checked.context.plan.rows_shown == "served" and (early := api.unusable(checked, name)) is not None:
         return early
     page = checked.context.plan.page
@@ -39,9 +39,9 @@ def shows_media(checked: CheckContext, name: str) -> Result:
         rows = shown_rows(checked, sample)
         seen = [_unless_elsewhere(compared(rows.media, visit.media, visit.url, page.media_rules), rows.unshown(visit))]
         if not rows.media:
-            seen = [(Status.UNKNOWN, "no row that it is to show has a picture or video")]
+            seen = [(Status.UNKNOWN, "no row that it must show has a picture or video")]
         if count := visit.text.count(page.forbidden_text):
-            seen.append((Status.FAIL, f"“{page.forbidden_text}” stands on it {count} times"))
+            seen.append((Status.FAIL, f"it has “{page.forbidden_text}” {count} times"))
         return seen
 
     return judged(checked, name, found)
@@ -59,9 +59,9 @@ class PageServedKeys(CheckSpec):
 
 @check(PageServedKeys)
 def shows_served(checked: CheckContext, name: str) -> Result:
-    """Whether the page shows what the API serves it: each item, and each medium of one of the fields. Read-only.
+    """Check that the page shows each item that the API serves, and each medium of one of the fields. Read-only.
 
-    What the API lacks is not the page's fault: without any medium served, the forbidden text may stand for each item.
+    If the API serves no medium at all, the page may show the forbidden text for each item.
     """
     if (early := api.unusable(checked, name)) is not None:
         return early
@@ -84,12 +84,12 @@ def shows_served(checked: CheckContext, name: str) -> Result:
         good = f"{visit.items} items and all media that the API serves"
         seen = [*_readiness(visit), (count, good if count is Status.PASS else said)]
         if not known and any(holds(at(item, plan.api.present)) for item in items):
-            seen.append((Status.UNKNOWN, f"{plan.api.present} holds no address; name the key of it, as media.url"))
+            seen.append((Status.UNKNOWN, f"{plan.api.present} has no address; name the key that has it, such as media.url"))
         elif compares and not any(each.status is Status.PASS for each in compares):
             least = min(compares, key=lambda each: (each.status is Status.FAIL, len(each.missing)))
             status, text = _unless_elsewhere(least, unshown)
             lacking = f"{len(least.missing)} media that the API serves are not shown, such as {', '.join(least.missing[:1])}"
-            seen.append((status, lacking if status is Status.FAIL else f"of what the API serves, {text}"))
+            seen.append((status, lacking if status is Status.FAIL else f"of the API's media, {text}"))
         return seen
 
     return judged(checked, name, found)
@@ -107,7 +107,7 @@ class PageThreadKeys(CheckSpec):
 
 @check(PageThreadKeys)
 def loads(checked: CheckContext, name: str) -> Result:
-    """Whether the page got ready and shows as many items as it is to show; the plan's other pages get ready too.
+    """Check that the page got ready and shows as many items as it must, and that the plan's other pages get ready.
 
     Read-only.
     """
@@ -134,7 +134,7 @@ class PageRenderKeys(CheckSpec):
 
 @check(PageRenderKeys)
 def renders(checked: CheckContext, name: str) -> Result:
-    """Whether every picture and video was loaded and drawn, on the plan's other pages too. Read-only."""
+    """Check that every picture and video was loaded and drawn, on the plan's other pages too. Read-only."""
 
     def found(sample: str, visit: Visit) -> list[Found]:
         broken = [medium.url for medium in visit.media if not medium.rendered]
@@ -148,8 +148,8 @@ def renders(checked: CheckContext, name: str) -> Result:
 
 
 def _without_media(checked: CheckContext, sample: str, visit: Visit) -> Found:
-    """What a page of a sample without any picture amounts to: some of its rows have one, and perhaps not those shown."""
-    text = "no picture or video is on it"
+    """Judge a sample's page without any picture: some of its rows have one, but perhaps not the shown ones."""
+    text = "it has no picture or video"
     if "backfill" not in checked.context.plan.parts:
         return Status.FAIL, text
     rows = shown_rows(checked, sample)
@@ -160,7 +160,7 @@ def _without_media(checked: CheckContext, sample: str, visit: Visit) -> Found:
 
 @dataclass(frozen=True)
 class ShownRows:
-    """The rows of a sample that a page is to show: from how many to how many, None for no end, and their media."""
+    """The rows of a sample that a page must show: the least and most, None for no limit, and their media."""
 
     least: int
     most: int | None
@@ -168,11 +168,11 @@ class ShownRows:
     doubt: str = ""  # why a page that shows another number may be right
 
     def unshown(self, visit: Visit) -> int:
-        """How many of the rows the page perhaps rightly does not show. Pure."""
+        """Return how many of the rows the page may rightly not show. Pure."""
         return max(0, self.least - visit.items) if self.doubt else 0
 
     def counted(self, visit: Visit) -> Found:
-        """What the number of the page's items amounts to. Pure."""
+        """Judge the number of the page's items. Pure."""
         if visit.items >= self.least and (self.most is None or visit.items <= self.most):
             return Status.PASS, f"{visit.items} items shown"
         text = f"it shows {visit.items} items of {self.least}"
@@ -180,10 +180,10 @@ class ShownRows:
 
 
 def shown_rows(checked: CheckContext, sample: str) -> ShownRows:
-    """The rows of a sample that its page is to show, by what the plan says. Read-only.
+    """Return the rows of a sample that its page must show according to the plan. Read-only.
 
     Raises:
-        AdapterError: They are not known.
+        AdapterError: They are unknown.
     """
     rows, visit = checked.context.plan.rows_shown, checked.visits[sample]
     if rows == "served":
@@ -194,7 +194,7 @@ def shown_rows(checked: CheckContext, sample: str) -> ShownRows:
 
 
 def _served_rows(checked: CheckContext, sample: str) -> ShownRows:
-    """What the API serves of a sample: a page may go on to load what comes after the first answer."""
+    """Return the rows that the API serves of a sample; a page may also load those after the first answer."""
     served = checked.served[sample]
     if served.unclear:
         raise AdapterError(served.unclear)
@@ -203,7 +203,7 @@ def _served_rows(checked: CheckContext, sample: str) -> ShownRows:
 
 
 def _serves_nothing(checked: CheckContext, sample: str) -> bool:
-    """Whether the API positively serves no item of a sample either, so that its rows may all be hidden from users."""
+    """Check whether the API certainly serves no item of a sample, so all its rows may be hidden from users."""
     try:
         answer, served = checked.answers[sample], checked.served[sample]
     except AdapterError:
@@ -214,13 +214,13 @@ def _serves_nothing(checked: CheckContext, sample: str) -> bool:
 def _readiness(visit: Visit) -> list[Found]:
     if visit.ready_state in READY:
         return []
-    return [(Status.FAIL, f"it did not get ready ({visit.ready_state or 'no sign of it'})")]
+    return [(Status.FAIL, f"it did not get ready ({visit.ready_state or 'no sign of readiness'})")]
 
 
 def _unless_elsewhere(found: Comparison, unshown: int) -> Found:
-    """A comparison, UNKNOWN where what is missing may belong to rows that the page rightly does not show."""
+    """Return a comparison; UNKNOWN if the missing media may belong to rows that the page rightly does not show."""
     if found.status is Status.FAIL and len(found.missing) <= unshown:
-        return Status.UNKNOWN, f"{found.text}; whether the page is to show their rows is not known: {SAY_WHICH}"
+        return Status.UNKNOWN, f"{found.text}; whether the page must show their rows is unknown: {SAY_WHICH}"
     return found.status, found.text
 
 
@@ -230,7 +230,7 @@ def judged(
     look: Callable[[str, Visit], list[Found]],
     others: Mapping[str, Visit] | None = None,
 ) -> Result:
-    """The result of a check that looks at each page: the worst of what it found, and the words on that. Read-only."""
+    """Return the result of a check of each page: the worst finding, and its text. Read-only."""
     visits = {**checked.visits, **(others or {})}
     found = {visit.url: look(sample, visit) for sample, visit in visits.items()}
     status = worst(each for seen in found.values() for each, _ in seen)
@@ -247,7 +247,7 @@ def judged(
 
 
 def is_final(context: Context, name: str) -> bool:
-    """Whether the browser that visited the page before the rollback was removed when the run ended. Read-only."""
+    """Check whether the browser that visited the page before the rollback was removed at the end of the run. Read-only."""
     folder = context.folder.path
     return not profiles.of(folder) and profiles.has_ended(folder)
 
@@ -264,25 +264,25 @@ class PageReturningKeys(CheckSpec):
 
 @check(PageReturningKeys, is_final=is_final)
 def runs_the_new_bundle(checked: CheckContext, name: str) -> Result:
-    """Whether a browser with a cache from before the rollback is given what a new visitor is given. Read-only.
+    """Check that a browser with a cache from before the rollback gets the same files as a new visitor. Read-only.
 
-    In the round before the first change, the browser's profile is made: the visit that fills its cache.
+    The round before the first change creates the browser's profile and fills its cache with a visit.
     """
     visit = checked.visit_again
     if visit is None:
         return checked.result(
-            name, Status.UNKNOWN, "no browser visited the page before the rollback, so none has a cache of it"
+            name, Status.UNKNOWN, "no browser visited the page before the rollback, so no cache of it exists"
         )
     returning = visit.assets
     if checked.name == BEFORE:
-        return checked.result(name, Status.PASS, f"a browser was given {len(returning)} scripts and style sheets to keep")
+        return checked.result(name, Status.PASS, f"a browser cached {len(returning)} scripts and style sheets")
     new = next(iter(checked.visits.values())).assets
     wrong = [url for url in {**new, **returning} if new.get(url) != returning.get(url)]
     if not new:
-        return checked.result(name, Status.UNKNOWN, "the page loads no script or style sheet to tell its bundle by")
+        return checked.result(name, Status.UNKNOWN, "the page loads no script or style sheet that identifies its bundle")
     if wrong:
-        stale = "a browser with a cache from before is not given what a new visitor is given: "
+        stale = "a browser with a cache from before gets other files than a new visitor: "
         return checked.result(name, Status.FAIL, stale + ", ".join(sorted(wrong)), new=dict(new), returning=dict(returning))
     return checked.result(
-        name, Status.PASS, f"a browser with a cache from before is given the same {len(new)} as a new visitor"
+        name, Status.PASS, f"a browser with a cache from before gets the same {len(new)} files as a new visitor"
     )

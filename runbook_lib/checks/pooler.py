@@ -1,4 +1,4 @@
-"""Whether each pooler of the target can be paused, and has the services' connections lead to the target's database."""
+"""Each pooler of the target can be paused, and leads the services' connections to the target's database."""
 
 from runbook_lib.context import Context
 from runbook_lib.postgres.connection import identity
@@ -6,16 +6,16 @@ from runbook_lib.postgres.lock_budget import LONGEST_PAUSE_MS
 from runbook_lib.postgres.pooler import Pooled, Pooler, Shown, sessions_here, system_at
 from runbook_lib.results import Found, Status, worst
 
-POOLER = "pooler"  # by which it is waived, to go on without PAUSE
+POOLER = "pooler"  # the name that waives it, to continue without PAUSE
 SAFE_MODES = ("transaction", "statement")
-WAIVE = "to go on without PAUSE, waive `pooler`"
+WAIVE = "to continue without PAUSE, waive `pooler`"
 
 
 def can_be_paused(context: Context) -> Found:
     """Look at each pooler that the target names. Read-only.
 
     Raises:
-        AdapterError: One cannot be reached.
+        AdapterError: A pooler cannot be reached.
     """
     found = [look for pooler in context.adapters.poolers for look in _looks(context, pooler)]
     return worst(status for status, _ in found), "; ".join(why for _, why in found)
@@ -28,7 +28,7 @@ def _looks(context: Context, pooler: Pooler) -> list[Found]:
     if why := _unfit(pooler, shown):
         return [(Status.FAIL, f"{pooler.name}: {why}")]
     if missing := [name for name in pooler.databases if name not in shown.databases]:
-        wildcard = "one behind its wildcard (*) is there once a client has used it"
+        wildcard = "one behind its wildcard (*) appears after its first client"
         return [(Status.FAIL, f"{pooler.name} has no database {', '.join(missing)}; {wildcard}")]
     found = []
     for name, pooled in shown.databases.items():
@@ -38,31 +38,31 @@ def _looks(context: Context, pooler: Pooler) -> list[Found]:
 
 
 def _unfit(pooler: Pooler, shown: Shown) -> str:
-    """Why a pooler cannot do its part, whichever the database; "" where it can. Pure."""
+    """Return why a pooler cannot be used, whatever the database; "" if it can. Pure."""
     if not shown.reconnects:
-        return f"it is older than 1.10 and has no RECONNECT, by which it lets connections of stopped services go; {WAIVE}"
+        return f"it is older than 1.10 and has no RECONNECT, which closes connections of stopped services; {WAIVE}"
     if shown.shares_port:
         return (
-            "several processes may listen at its address (so_reuseport), of which one would be paused: name each by the "
+            "several processes may listen at its address (so_reuseport), and only one would be paused: name each by the "
             f"host of its own Unix socket; or {WAIVE}"
         )
     longest = pooler.limit + LONGEST_PAUSE_MS / 1000
     if 0 < shown.patience < longest:
         return (
-            f"its clients get an error after {shown.patience:g} s (query_wait_timeout, client_login_timeout), and may have "
+            f"its clients get an error after {shown.patience:g} s (query_wait_timeout, client_login_timeout), but may have "
             f"to wait for {longest:g} s: raise that, or lower limit_ms; or {WAIVE}"
         )
     return ""
 
 
 def _other(context: Context, pooler: Pooler, pooled: Pooled) -> Found:
-    """Whether a database that the target does not name leads to the same one, and is in use."""
+    """Check whether a pool outside the target leads to the same database, and is in use."""
     if pooled.database != context.adapters.postgres.database or _server(context, pooler, pooled)[0] is not Status.PASS:
         return Status.PASS, ""
     if pooled.clients:
-        why = f"its {pooled.clients} clients are led to the same database and would not wait: name it under `databases`"
+        why = f"its {pooled.clients} clients use the same database and would not wait: name it under `databases`"
         return Status.FAIL, f"{why}; or {WAIVE}"
-    return Status.PASS, "it leads to the same database and has no client now; those that come are not paused"
+    return Status.PASS, "it leads to the same database and has no client now; later clients are not paused"
 
 
 def _database(context: Context, pooler: Pooler, pooled: Pooled) -> Found:
@@ -70,16 +70,16 @@ def _database(context: Context, pooler: Pooler, pooled: Pooled) -> Found:
     if pooled.database != database:
         return Status.FAIL, f"it leads to the database {pooled.database}, not to {database}"
     if pooled.disabled or pooled.paused:
-        return Status.FAIL, f"it is {'disabled' if pooled.disabled else 'paused'}, and not by this run"
+        return Status.FAIL, f"it is {'disabled' if pooled.disabled else 'paused'}, but not by this run"
     if pooled.mode not in SAFE_MODES:
-        mode = f"its pool mode is {pooled.mode}, in which PAUSE waits until each client has gone"
-        return Status.FAIL, f"{mode}: have it pool transactions; or {WAIVE}"
+        mode = f"its pool mode is {pooled.mode}, in which PAUSE waits until each client disconnects"
+        return Status.FAIL, f"{mode}: set it to pool transactions; or {WAIVE}"
     mode, (status, where) = f"its pool mode is {pooled.mode}", _server(context, pooler, pooled)
     return status, f"{mode}, {where}"
 
 
 def _server(context: Context, pooler: Pooler, pooled: Pooled) -> Found:
-    """Whether it leads to the target's own server: by its sessions there, else by its host and port."""
+    """Check that it leads to the target's own server: by its sessions there, else by its host and port."""
     with context.adapters.postgres.connect() as connection:
         if here := sessions_here(connection, pooler.sessions(pooled.name)):
             return Status.PASS, f"{len(here)} of its connections are sessions of this server"
@@ -92,5 +92,5 @@ def _server(context: Context, pooler: Pooler, pooled: Pooled) -> Found:
         return Status.PASS, f"{at} is this server"
     if system:
         return Status.FAIL, f"{at} is another server: {system}, not {ours}"
-    unknown = f"it leads to {at}, where no server can be reached from here, and it has no connection open that would show it"
-    return Status.UNKNOWN, f"{unknown}: use it once, then look again; or {WAIVE}"
+    unknown = f"it leads to {at}, which cannot be reached from here, and has no open connection that would show the server"
+    return Status.UNKNOWN, f"{unknown}: use it once, then check again; or {WAIVE}"

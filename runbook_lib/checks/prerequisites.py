@@ -1,4 +1,4 @@
-"""What must hold before any downtime, each looked at."""
+"""The prerequisites of the downtime, each with its look."""
 
 import json
 import os
@@ -29,17 +29,17 @@ from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.results import LOOK_FAILED, Found, Precondition, Result, Status, When, why
 
 NOTEBOOKS = packaged("headless", "notebooks")
-MARK = "runbook"  # in the metadata of a notebook that is rendered from a plan: what for
+MARK = "runbook"  # the key in the metadata of a notebook that is rendered from a plan
 WALKED = re.compile(r"""\bapply\(run, (["'])([\w.-]+)\1\)""")
 WALKS_ALL = re.compile(r"\bfix\(run\)")
 DISK_FACTOR = 1.2  # a dump may be as large as the database; a fifth is kept free
 REINDEX = "so an index on {} may miss rows: reindex the database, then have it REFRESH COLLATION VERSION"
-FUTURE = 0.25  # hours by which a backup may be newer than the clock here, which another machine made
+FUTURE = 0.25  # hours by which a backup from another machine may be newer than the clock here
 
 
 @dataclass(frozen=True)
 class Prerequisite:
-    """What must hold before any downtime: how it is looked at, and which runs it concerns."""
+    """A prerequisite: its title, its look, and the runs that it concerns."""
 
     title: str
     look: Callable[[Context], Found]
@@ -53,13 +53,13 @@ def prerequisites(context: Context) -> list[Result]:
 
 
 def looked(context: Context, name: str) -> Result:
-    """Make one of the checks; what cannot be looked at is UNKNOWN. Read-only."""
+    """Look at one prerequisite; UNKNOWN if the look fails. Read-only."""
     need = prerequisite(context, name)
     return need.result(_at_once(need.look))
 
 
 def prerequisite(context: Context, name: str) -> Precondition:
-    """One of the checks, as a precondition of a step."""
+    """Return a prerequisite as a precondition of a step."""
     found = PREREQUISITES[name]
     return Precondition(name, found.title, When.BEFOREHAND, partial(found.look, context), waivable=found.waivable)
 
@@ -86,7 +86,7 @@ def _notebook(context: Context) -> Found:
     walked = {name for _, name in WALKED.findall(code)}
     absent = [] if WALKS_ALL.search(code) else [name for name in context.specs if name not in walked]
     if absent:
-        return Status.FAIL, f"{notebook} does not walk {', '.join(absent)}; leave `notebook` out of the plan's type"
+        return Status.FAIL, f"{notebook} lacks {', '.join(absent)}; remove `notebook` from the plan's type"
     return Status.PASS, f"{notebook} does"
 
 
@@ -103,7 +103,7 @@ def _database(context: Context) -> Found:
         here, problems = identity(connection), kept_out(connection)
     facts = f"{here.database} on server {here.system}, version {here.server_version // 10000}, as {here.role}"
     if here.role == context.target.database.application_role:
-        return Status.FAIL, f"{facts}, which is the application's own role: it could not be distinguished or kept out"
+        return Status.FAIL, f"{facts}, which is the application's role: it could not be distinguished or kept out"
     if problems:
         return Status.FAIL, f"{facts}: {'; '.join(problems)}"
     return Status.PASS, facts
@@ -118,17 +118,17 @@ def _alone(context: Context) -> Found:
     except AdapterError as error:
         if context.touches_database or not host.directories:
             raise
-        return Status.PASS, f"nobody else has it on this host; a run from another machine cannot be seen: {error.what}"
+        return Status.PASS, f"no other run has it on this host; a run from another machine cannot be seen: {error.what}"
     if found:
         return Status.FAIL, found + _taken_over(context, found)
-    return Status.PASS, "nobody else has it, and no pooler is in between"
+    return Status.PASS, "no other run has it, and no pooler is in between"
 
 
 def _taken_over(context: Context, found: str) -> str:
-    """What to do about a run that has the target and does not act now. Pure."""
+    """Return what to do about a run that has the target but does not act now. Pure."""
     if not found.startswith(LEFT_BEHIND):
         return ""
-    return f". Ask its operator; where it is given up: runbook run {context.folder.path} --take-over 'REASON'"
+    return f". Ask its operator; if it is abandoned: runbook run {context.folder.path} --take-over 'REASON'"
 
 
 def _fits(context: Context) -> Found:
@@ -148,19 +148,19 @@ def _key(context: Context) -> Found:
     database = context.plan.database
     with context.adapters.postgres.connect() as connection:
         if not has_column(connection, database, database.key):
-            status = Status.FAIL if _changes_table(context) else Status.PASS  # else it is restored with the table
+            status = Status.FAIL if _changes_table(context) else Status.PASS  # otherwise it is restored with the table
             return status, f"there is no column {database.key} in {database.schema_}.{database.table}"
         found = plan_fit.no_key(connection, database)
     return (Status.FAIL, found) if found else (Status.PASS, f"{database.key} does")
 
 
 def _changes_table(context: Context) -> bool:
-    """Whether a step of the run works on the plan's table as it is, rather than bring it back."""
+    """Check whether a step of the run changes the plan's table in place, rather than restore it."""
     return any(spec.about.on_table for spec in context.specs.values())
 
 
 def _asked_for(context: Context) -> dict[str, tuple[Rows | None, list[str]]]:
-    """What the plan has the checks of API and page ask of the table: key -> condition and columns. Pure."""
+    """Return what the checks of API and page query of the table: key -> condition and columns. Pure."""
     if not context.plan.parts.issuperset(("api", "database")):
         return {}
     api, page = context.plan.api_, context.plan.page_
@@ -180,14 +180,14 @@ def _rows(context: Context) -> Found:
             except ParametersError as error:
                 why = error.what
             lines += [f"{key}: {why}"] if why else []
-    return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, f"{', '.join(_asked_for(context))} can be asked for")
+    return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, f"{', '.join(_asked_for(context))} can be queried")
 
 
 def _server(context: Context) -> Found:
     with context.adapters.postgres.connect() as connection:
         found = lost(connection, context.target.database.application_role)
     listed = "\n".join(f"- {each}" for each in found)
-    return Status.PASS, f"it may not, and does otherwise:\n{listed}" if found else "it may do all that it might"
+    return Status.PASS, f"it lacks these rights, and uses other ways:\n{listed}" if found else "it has every optional right"
 
 
 def _rights(context: Context) -> Found:
@@ -217,7 +217,7 @@ def _backup(context: Context) -> Found:
     if lacking := [name for table in context.plan.tables for name in contents.lacks(*table)]:
         return Status.FAIL, f"{facts}, without the data of {', '.join(lacking)}"
     if hours < -FUTURE:
-        return Status.UNKNOWN, f"{facts}; by this machine's clock it was made in the future"
+        return Status.UNKNOWN, f"{facts}; according to this machine's clock, it is from the future"
     if hours > backups.oldest_hours:
         return Status.FAIL, f"{facts}; older than {backups.oldest_hours} h"
     return Status.PASS, facts
@@ -239,14 +239,14 @@ def _disk(context: Context) -> Found:
         size = database_size(connection)
     directory = Path(context.target.backups.directory)
     if not _writable(directory):
-        return Status.FAIL, f"{directory} is not there or cannot be written to"
+        return Status.FAIL, f"{directory} does not exist or cannot be written to"
     free = shutil.disk_usage(directory).free
     enough = free > size * DISK_FACTOR
     return (Status.PASS if enough else Status.FAIL), f"{free / 1e9:.1f} GB free for a database of {size / 1e9:.3f} GB"
 
 
 def _looking(context: Context) -> dict[str, Callable[[Context, str], Found]]:
-    """The checks of the type's list that say beforehand whether they will be able to look."""
+    """Return the checks of the type's list that can report beforehand whether they will be able to run."""
     plan = context.plan
     of_type = plan.types[context.type].checks if context.type else []
     found = {name: checks.kind(plan.checks[name].kind).beforehand for name in of_type}
@@ -273,7 +273,7 @@ def _writable(path: Path) -> bool:
 
 
 def _of_database(*parts: Part) -> Callable[[Context], bool]:
-    """Whether a run touches the database, with a plan that has some parts. Pure."""
+    """Return a test whether a run touches the database, with a plan that has some parts. Pure."""
     return lambda context: context.touches_database and context.plan.parts.issuperset(parts)
 
 
@@ -283,8 +283,8 @@ def _restoring(context: Context) -> bool:
 
 PREREQUISITES = {
     "checkouts": Prerequisite("The checkouts are clean and writable", _checkouts),
-    # Half walked, services stay stopped.
-    "notebook": Prerequisite("The type's notebook walks each of its steps", _notebook, waivable=False),
+    # If a notebook lacks steps, services stay stopped.
+    "notebook": Prerequisite("The type's notebook has each of its steps", _notebook, waivable=False),
     "services": Prerequisite("The service manager answers", _services),
     "database": Prerequisite("The database answers, and our role is not the application's", _database, _of_database()),
     "alone": Prerequisite("No other run has the target", _alone),
@@ -294,18 +294,18 @@ PREREQUISITES = {
         lambda context: context.touches_database and context.target.pooler,
     ),
     "plan-fits": Prerequisite("The database has what the plan names", _fits, _of_database("database")),
-    "rows": Prerequisite("The rows that pages and the API show can be asked for", _rows, _asked_for),
-    # By a key that names several rows, an undo would write one row's values into another.
-    "key": Prerequisite("The plan's key names one row each", _key, _of_database("database"), waivable=False),
+    "rows": Prerequisite("The rows that pages and the API show can be queried", _rows, _asked_for),
+    # With a key of several rows, an undo would write one row's values into another.
+    "key": Prerequisite("The plan's key identifies exactly one row", _key, _of_database("database"), waivable=False),
     "history": Prerequisite(
         "The migration's file and its row in the history will agree", will_agree, _of_database("migration")
     ),
     "rights": Prerequisite("Our role may do what the rollback does", _rights, _of_database("database")),
-    "server-role": Prerequisite("What our role may not do on this server is known", _server, _of_database()),
+    "server-role": Prerequisite("The missing rights of our role on this server are known", _server, _of_database()),
     "backup": Prerequisite("A backup from before is present, readable and recent", _backup, _of_database()),
     "tools": Prerequisite("pg_dump and pg_restore are of the server's version", _tools, _of_database()),
-    "disk": Prerequisite("There is room for a backup", _disk, _of_database()),
+    "disk": Prerequisite("The disk has room for a backup", _disk, _of_database()),
     rehearsed.REHEARSED: Prerequisite(rehearsed.TITLE, rehearsed.look, rehearsed.concerns),
-    "checks": Prerequisite("The checks of the plan's own will be able to look", _checks, _looking),
+    "checks": Prerequisite("The plan's own checks will be able to run", _checks, _looking),
     **{name: Prerequisite(title, look, _restoring) for name, (title, look) in RESTORABLE.items()},
 }

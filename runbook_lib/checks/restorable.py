@@ -1,4 +1,4 @@
-"""What must hold before a database can be restored to a staging database and put in the live one's place, each looked at."""
+"""The prerequisites of restoring a backup to a staging database and swapping it with the live one."""
 
 import shutil
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from runbook_lib.results import Found, Status
 
 LEAVE = " (to restore without that, choose NOT_HERE=leave_out)"
 LOSE = " (to go back without it, choose MISSING_TABLES=lose)"
-SAME = "same-database"  # by which it is waived
+SAME = "same-database"  # the name that waives it
 GRANT = "GRANT CREATE ON SCHEMA … TO …"
-ALIKE = 0.5  # of the sampled rows, from which on a dump is taken for one of the live database
+ALIKE = 0.5  # share of sampled rows from which on a dump counts as one of the live database
 ROOM = 1.2  # the restored database may be as large as the live one; a fifth is kept free
 
 
 def restores(context: Context) -> RestoringStep | None:
-    """The step that restores a backup, where the run's type and option have one."""
+    """Return the step that restores a backup, if the run's type and option have one."""
     return next((spec for spec in context.specs.values() if isinstance(spec, RestoringStep)), None)
 
 
 def missing_tables(context: Context, connection: Connection) -> dict[str, int]:
-    """The live tables that hold rows and are not in the backup, with their rows. Read-only."""
+    """Return the live tables with rows that are not in the backup, with their row counts. Read-only."""
     there = context.dump.contents.tables_with_data
     absent = [name for name in tables(connection) if ".".join(name) not in there]
     return {name: rows for name, rows in counts(connection, absent).items() if rows}
@@ -47,11 +47,11 @@ def _dump(context: Context) -> Found:
     lost = context.state.choices.get("MISSING_TABLES", spec.missing_tables if spec else "refuse") == "lose"
     problems = [
         *(f"it lacks the column {name}" for name in [database.key, *database.kept_columns] if name not in kept),
-        *(f"it lacks the table {name}, which holds {rows} rows now{LOSE}" for name, rows in missing.items() if not lost),
+        *(f"it lacks the table {name}, which has {rows} rows now{LOSE}" for name, rows in missing.items() if not lost),
         *(f"{each}{_leave(each)}" for each in lacking),
     ]
     if 0 < len(of_feature) < len(database.columns):
-        problems.append(f"of the feature's columns it holds {', '.join(of_feature)} alone")
+        problems.append(f"of the feature's columns it has only {', '.join(of_feature)}")
     server = here.server_version // 10000
     if dump.contents.server and dump.contents.server > server:
         problems.append(f"it is from PostgreSQL {dump.contents.server}, newer than this server's {server}")
@@ -64,7 +64,7 @@ def _dump(context: Context) -> Found:
 
 
 def what_is_left_out(context: Context, connection: Connection) -> tuple[list[Section], list[Unmet]]:
-    """The entries of the backup that are not restored, as was chosen, and what the server lacks for others. Read-only."""
+    """Return the backup's entries that are left out by choice, and what the server lacks for others. Read-only."""
     entries, spec = sections(context.dump.contents.sql), restores(context)
     lacks = unmet(connection, entries)
     chosen = context.state.choices.get("NOT_HERE", spec.not_here if spec else "refuse")
@@ -81,12 +81,12 @@ def _same(context: Context) -> Found:
         table = context.plan.database if context.plan.database_ else None
         sample = sampled(context.adapters.dump_tools, dump, connection, table, context.plan.history_tables)
     facts = (
-        f"{dump.path.name} is of the database {dump.contents.database}; of {sample.rows} rows of {sample.table} in it the "
+        f"{dump.path.name} is of the database {dump.contents.database}; of {sample.rows} sampled rows of {sample.table} the "
         f"live database has {sample.found} keys, {sample.same} with the same values"
     )
     doubts = [
         *([f"the live database is {live}"] if dump.contents.database != live else []),
-        *(["too few rows agree to tell that it is the same database"] if sample.share < ALIKE else []),
+        *(["too few rows agree to identify it as the same database"] if sample.share < ALIKE else []),
     ]
     return (Status.UNKNOWN if doubts else Status.PASS), "; ".join([facts, *doubts])
 
@@ -105,29 +105,29 @@ def _rights(context: Context) -> Found:
         template = old_template(connection)
     problems = [
         *(f"it may not {right}" for right, held in may.items() if not held),
-        *(f"the backup names the owner {name}, whom our role is no member of" for name in owners),
-        *(f"our role is no member of the owner of {name}" for name in tables),
-        *(f"{owner} may not create, so that what is there cannot be restored as its: {GRANT}" for owner in kept_out),
-        *(f"the database's setting {name} is not ours to make" for name in settings),
-        *(f"no database can be made: {line}" for line in template),
+        *(f"the backup names the owner {name}, and our role is not a member of it" for name in owners),
+        *(f"our role is not a member of the owner of {name}" for name in tables),
+        *(f"{owner} may not create, so its objects cannot be restored with that owner: {GRANT}" for owner in kept_out),
+        *(f"our role may not set the database's {name}" for name in settings),
+        *(f"no database can be created: {line}" for line in template),
     ]
     return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "it may")
 
 
 def room_for(context: Context, databases: int, size: int | None = None) -> Found:
-    """Whether the server has room for so many databases of a size, that of the live one where none is named. Read-only."""
+    """Check that the server has room for so many databases of a size, by default the live one's. Read-only."""
     with context.adapters.postgres.connect() as connection:
         place = dump_inspector.directory(connection)
         needed = (size or database_size(connection)) * databases * ROOM
     directory = Path(place or "-")
     if not directory.is_dir():
-        return Status.UNKNOWN, f"the server's disk cannot be seen from here; what is made may take {_gb(needed)}"
+        return Status.UNKNOWN, f"the server's disk cannot be seen from here; the restore may take {_gb(needed)}"
     free = shutil.disk_usage(directory).free
     return (Status.PASS if free > needed else Status.FAIL), f"{_gb(free)} free on the server, {_gb(needed)} needed"
 
 
 def _room(context: Context) -> Found:
-    return room_for(context, 2 if context.plan.draft_ else 1)  # a copy on which the migrations run
+    return room_for(context, 2 if context.plan.draft_ else 1)  # the second is the copy on which the migrations run
 
 
 def _ties(context: Context) -> Found:
@@ -135,7 +135,7 @@ def _ties(context: Context) -> Found:
         found = dump_inspector.ties(connection)
     if found:
         return Status.FAIL, f"these stay with the old database when it is renamed: {'; '.join(found)}"
-    return Status.PASS, "no replication slot, subscription or prepared transaction hangs on it"
+    return Status.PASS, "no replication slot, subscription or prepared transaction depends on it"
 
 
 def _gb(size: float) -> str:
@@ -143,9 +143,9 @@ def _gb(size: float) -> str:
 
 
 RESTORABLE: dict[str, tuple[str, Callable[[Context], Found]]] = {  # name -> title, look
-    "restorable-backup": ("The backup holds what the live database holds, and can be restored here", _dump),
+    "restorable-backup": ("The backup covers the live database, and can be restored here", _dump),
     SAME: ("The backup is of this database", _same),
     "restore-rights": ("Our role may restore a database and rename both", _rights),
-    "server-disk": ("There is room on the server for what is restored", _room),
-    "ties": ("Nothing is tied to the live database that renaming would leave behind", _ties),
+    "server-disk": ("The server has room for the restored database", _room),
+    "ties": ("No object of the live database would stay behind when it is renamed", _ties),
 }

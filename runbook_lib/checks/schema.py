@@ -1,4 +1,4 @@
-"""The schema is what the rollback leaves, and migration history and files agree."""
+"""The schema is as the rollback leaves it, and migration history and files agree."""
 
 import hashlib
 import json
@@ -30,13 +30,13 @@ from runbook_lib.results import Found, Result, Status
 
 
 def agreement(context: Context, checkout: Checkout, *, recorded: bool) -> Found:
-    """Whether a checkout holds the migration's file just where the history holds its row. Read-only.
+    """Check that a checkout has the migration's file exactly if the history has its row. Read-only.
 
-    It is UNKNOWN where no file was ever there whose name shows that it is the migration's.
+    It is UNKNOWN if no file name was ever recognised as the migration's.
 
     Args:
-        checkout: The deployed checkout, or a clone with the code that it will hold.
-        recorded: Whether the history holds the row.
+        checkout: The deployed checkout, or a clone with its future code.
+        recorded: Whether the history has the row.
     """
     migration = context.plan.migration
     if migration is None:
@@ -50,16 +50,16 @@ def agreement(context: Context, checkout: Checkout, *, recorded: bool) -> Found:
         row = f"migration {version} is {'in' if recorded else 'not in'} {migration.table}"
         if not (names := files[version] or known[version]):
             shows = "name" if not migration.content else "name or text"
-            said = f"{row}, and no file in {migration.directory} is known by its {shows} to be that migration's"
+            said = f"{row}, and no file in {migration.directory} is recognised as that migration's by its {shows}"
             found.append((Status.UNKNOWN, said))
         elif bool(files[version]) != recorded:
-            found.append((Status.FAIL, f"{row}, but {', '.join(names)} is {'there' if files[version] else 'not there'}"))
+            found.append((Status.FAIL, f"{row}, but {', '.join(names)} {'exists' if files[version] else 'is missing'}"))
     bad = [each for each in found if each[0] is Status.FAIL] or found
     return (bad[0][0], "; ".join(said for _, said in bad)) if bad else (Status.PASS, "history and files agree")
 
 
 def will_agree(context: Context) -> Found:
-    """Whether they will agree after the rollback, by the code in the scratch clone. Read-only."""
+    """Check that they will agree after the rollback, by the code in the scratch clone. Read-only."""
     plan, migration, rows = context.plan, context.plan.migration, history(context)
     if migration is None or rows is None:
         return Status.PASS, "the plan names no migration"
@@ -83,43 +83,43 @@ def will_agree(context: Context) -> Found:
     added = "; ".join(deployed.added_by(left))
     return (
         status,
-        f"as the rollback would leave them, {summary}: it was added by {added}, which is none of the feature's commits. "
-        f"Where it is, list it under repositories.{migration.repository}.commits in the plan",
+        f"as the rollback would leave them, {summary}: it was added by {added}, which is not one of the feature's commits. "
+        f"If it is one, list it under repositories.{migration.repository}.commits in the plan",
     )
 
 
-KEPT = "evidence/schema-left-over.json"  # what was found last, and of which schema and backup
-LOOKED_AT = 20  # backups, the newest first, among which one from before the feature is looked for
-AS_IN_BACKUP = "schema-as-in-backup"  # by which it is waived
+KEPT = "evidence/schema-left-over.json"  # the last findings, with their schema and backup
+LOOKED_AT = 20  # newest backups to search for one from before the feature
+AS_IN_BACKUP = "schema-as-in-backup"  # the name that waives it
 
 
 def left_over(context: Context, taken: Collection[str]) -> tuple[Status, str]:
-    """Whether nothing but what the plan names differs from the backup from before the feature. Read-only.
+    """Check that only objects named in the plan differ from the backup from before the feature. Read-only.
 
     Args:
-        context: The run's.
-        taken: The objects that the rollback takes back, or set apart; what is part of them goes with them.
+        context: The run's context.
+        taken: The objects that the rollback removes or renames, with all their parts.
     """
     backup = from_before(context)
     if backup is None:
-        return Status.PASS, "not compared: no backup from before the feature is there"
+        return Status.PASS, "not compared: no backup from before the feature exists"
     try:
         found, from_text = _found(context, backup, taken)
     except AdapterError as error:
         return Status.UNKNOWN, f"{error.what} {error.safe_next}"
     like = f"{backup.path.name}, from before the feature"
-    like += f" (by the text of dumps, as no copy of the schema could be made: {from_text.rstrip('.')})" if from_text else ""
+    like += f" (by text of dumps, as no copy of the schema could be made: {from_text.rstrip('.')})" if from_text else ""
     if not found:
         return Status.PASS, f"all else is as in {like}"
     lines = [f"{name} {how}" for name, how in found.items()]
     return Status.FAIL, (
-        f"this rollback leaves {len(found)} more differences from {like}: {'; '.join(lines)}. Take them back first, or name "
-        f"what is somebody else's in the plan, as database.unmanaged: {json.dumps(list(found))}"
+        f"this rollback leaves {len(found)} more differences from {like}: {'; '.join(lines)}. Remove them first, or list "
+        f"those of others in the plan, under database.unmanaged: {json.dumps(list(found))}"
     )
 
 
 def from_before(context: Context) -> Dump | None:
-    """The newest backup without the feature's columns; None where there is none. Read-only."""
+    """Return the newest backup without the feature's columns; None if there is none. Read-only."""
     backups = context.target.backups
     paths = sorted(Path(backups.directory).glob(backups.pattern), key=lambda path: path.stat().st_mtime, reverse=True)
     if context.target.before:
@@ -164,7 +164,7 @@ def _chain(objects: Objects, name: str) -> list[str]:
 
 
 class SchemaKeys(CheckSpec):
-    """Whether the schema is what the rollback leaves."""
+    """Whether the schema is as the rollback leaves it."""
 
     kind: Literal["schema"]
 
@@ -174,13 +174,13 @@ class SchemaKeys(CheckSpec):
 
 @check(SchemaKeys)
 def as_expected(checked: CheckContext, name: str) -> Result:
-    """Whether columns, indexes and constraints are as the option leaves them, all else is as before. Read-only."""
+    """Check that columns, indexes and constraints are as the option leaves them, all else as before. Read-only."""
     context = checked.context
     rows = history(context)
     with context.adapters.postgres.connect() as connection:
         present = catalog(connection)
         planned = plan_fit.in_words_of_server(connection, context.plan.database)
-        kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # by a swap, as the way back
+        kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # kept by a swap for its undo
         now = {name: definition for name, definition in present.items() if name not in kept}
         recorded = rows is not None and rows.says_applied(connection)
     migration = context.plan.migration
@@ -196,7 +196,7 @@ def as_expected(checked: CheckContext, name: str) -> Result:
     if agrees is Status.FAIL:
         problems.append(summary)
     before = context.folder.read_json(CATALOG_RESTORED if restored else CATALOG_BEFORE)
-    changed, now = None, redact_values(now)  # as what was kept
+    changed, now = None, redact_values(now)  # the kept one is redacted too
     if before is not None:
         changed = records.changed(before, now, context.plan.database, record) if removes else differences(before, now)
     if changed:
@@ -212,7 +212,7 @@ def as_expected(checked: CheckContext, name: str) -> Result:
     parts = [
         _of_columns(context, removes, record),
         *(f"PENDING CLEANUP: {name} is kept" for name in kept),
-        "older columns are there",
+        "older columns exist",
         summary,
     ]
     rest = "the rest of the catalog" if removes else "the whole catalog"
@@ -225,12 +225,12 @@ def as_expected(checked: CheckContext, name: str) -> Result:
 def _of_columns(context: Context, removes: bool, record: Record | None) -> str:
     if removes:
         kept = record.asides.values() if record and record.stage is Stage.REMOVED else ()
-        return "the feature's columns are gone" + (f" (PENDING CLEANUP: set aside as {', '.join(kept)})" if kept else "")
+        return "the feature's columns are gone" + (f" (PENDING CLEANUP: kept as {', '.join(kept)})" if kept else "")
     return f"the feature's columns stay (option {context.option})" if context.schema_stays else ""
 
 
 def _record(context: Context) -> Record | None:
-    """What this run recorded of the columns it removed; None where it found them gone. Read-only."""
+    """Return this run's record of the removed columns; None if it found them gone. Read-only."""
     removal = Removal(context.adapters.postgres, context.plan.database, context.folder.short, history(context))
     with removal.connect() as connection:
         return removal.state(connection).record

@@ -1,4 +1,4 @@
-"""What an API's answer says: where its items are, whether there are more, and what a field of theirs holds. Pure."""
+"""Reads an API's answer: where its items are, whether there are more, and the values of a field. Pure."""
 
 import json
 import re
@@ -16,79 +16,79 @@ Item = dict[str, Any]
 Omitted = Literal["empty", "missing"] | None
 OK = 200
 
-# Keys by which an answer with status 200 says that it is an error, in lower case and without what parts their words.
+# Keys that mark an answer with status 200 as an error, in lower case and without word separators.
 ERRORS = {"error", "errors", "err", "exception"}
-SAYS_SO = {"success", "ok", "issuccess", "succeeded"}  # they are false then
+SAYS_SO = {"success", "ok", "issuccess", "succeeded"}  # false in an error
 HAS_ERROR = {"haserror", "haserrors", "iserror"}
 STATES, FAILED = {"status", "result"}, {"error", "fail", "failed", "failure"}
 CODES = {"code", "status", "statuscode"}
-# Keys of the body, and headers, by which it says that there is more; and where else in the body they are.
+# Keys of the body, and headers, that announce more items; and further places in the body for them.
 CURSOR = re.compile(
     r"next(?:page|url|uri|href|link|cursor|token|offset|marker|key|start)*|continuation(?:token)?|cursor|lastevaluatedkey"
 )
 MORE = re.compile(r"\w*more\w*|hasnext\w*|(?:is)?truncated")
-LAST = re.compile(r"(?:is)?last(?:page)?|end|done")  # false where there is more
+LAST = re.compile(r"(?:is)?last(?:page)?|end|done")  # false if there are more
 TOTAL = re.compile(r"total(?!pages)\w*|\w*total|(?:total)?count|remaining")
 PAGES = re.compile(r"(?:total)?pages|pagecount|lastpage")
 LINK = re.compile(r'<([^>]*)>[^,<]*\brel="?next\b')
 RANGE = re.compile(r"\D*\d+-\d+/(\d+)$")
 EMPTY_TEXTS = {"", "null", "undefined", "none", "[]", "{}"}
 USUAL = {"item", "data", "result", "row", "record", "content", "entry", "entrie", "node", "value", "list", "hit"}  # lists
-UNASKED = "it may be in what was not asked for"
+UNASKED = "it may be among items that were not requested"
 AROUND = {"pageinfo", "paging", "pagination", "page", "meta", "metadata", "links", "cursors"}
 
 
 @dataclass(frozen=True)
 class Served:
-    """The items of one sample: those of the first answer, and of all that were asked for."""
+    """The items of one sample: of the first answer, and of all requested pages."""
 
     items: list[Item] = field(default_factory=list)
-    first: int = 0  # how many of them the first answer held
-    unclear: str = ""  # why they are not known
-    more: str = ""  # why there may be others, which were not asked for
-    doubt: str = ""  # why the list may be another one, where no item of it has the field
+    first: int = 0  # how many of them were in the first answer
+    unclear: str = ""  # why the items are unknown
+    more: str = ""  # why there may be others, which were not requested
+    doubt: str = ""  # why another list may be meant, if no item of this one has the field
 
 
 def read(answer: Answer, path: str | None, url: str = "") -> Served:
-    """Read the items of one answer, by the plan's path, else by the one list that it holds. Pure."""
+    """Read the items of one answer, at the plan's path, else from its only list. Pure."""
     body = answer.json
     if body is None:
         return Served(unclear=f"the answer is {_form(answer.text)}, not JSON")
     if error := _error(body):
-        return Served(unclear=f"the answer says of itself that it is an error: {error}")
+        return Served(unclear=f"the answer reports an error: {error}")
     if path is not None:
         found, place = at(body, path), path
         if not isinstance(found, list):
             what = "nothing is there" if found is ABSENT else f"there is {_kind(found)}"
-            return Served(unclear=f"no list of items found at {path}, where the plan has them: {what}")
+            return Served(unclear=f"no list of items found at the plan's path {path}: {what}")
     else:
         lists = {"": body} if isinstance(body, list) else _lists(body)
         if len(lists) != 1 or set(lists) & ERRORS:
             named = f"lists at {', '.join(lists)}" if lists else "none at its top"
-            return Served(unclear=f"no list of items found that is the only one ({named}); say under api.items where it is")
+            return Served(unclear=f"no single list of items found ({named}); set api.items to its path")
         ((place, found),) = lists.items()
     if wrong := [item for item in found if not isinstance(item, dict) and item is not None]:
-        return Served(unclear=f"the list at {place or 'the top'} holds {_kind(wrong[0])}, which is no item")
+        return Served(unclear=f"the list at {place or 'the top'} has {_kind(wrong[0])}, which is not an item")
     items = [item for item in found if item is not None]
     around = ways(body, path) if path is not None else [body] if isinstance(body, dict) else []
     is_named = path is not None or not place or _stem(place) in {*USUAL, *map(_stem, urlsplit(url).path.split("/"))}
-    doubt = "" if is_named else f"the only list is at {place}, which may be another; say under api.items where it is"
+    doubt = "" if is_named else f"the only list is at {place}, which may be the wrong one; set api.items to its path"
     return Served(items, len(items), more=_more([*around, _headers(answer)], len(items)), doubt=doubt)
 
 
 MOST_PAGES = 50
-DEPTH = 3  # objects inside an item in which a field is looked for that no item has
+DEPTH = 3  # levels of objects inside an item to search for a field that no item has
 
 
 def all_pages(first: Answer, url: str, path: str | None, next_page: NextPage | None, get: Callable[[str], Answer]) -> Served:
-    """Read the items of a first answer and of the pages after it: by the plan, else by the header Link (RFC 8288)."""
+    """Read the items of a first answer and of its next pages, found by the plan, else by the header Link (RFC 8288)."""
     found, answer, seen = read(first, path, url), first, {url}
     items = list(found.items)
     where = next_page.at if next_page else "the header Link"
     while not found.unclear and (cursor := at(answer.json, next_page.at) if next_page else _link(answer)):
         following = _following(url, cursor, next_page.parameter if next_page else None)
         if following is None or following in seen or len(seen) >= MOST_PAGES:
-            why = f"{where} holds {cursor!r}, by which no further page of this API can be asked for"
+            why = f"{where} has {cursor!r}, which does not lead to a further page of this API"
             more = why if following is None else f"the pages do not end after {len(seen)}"
             return replace(found, items=items, more=more)
         seen.add(following)
@@ -102,7 +102,7 @@ def all_pages(first: Answer, url: str, path: str | None, next_page: NextPage | N
 
 
 def _following(url: str, cursor: Any, parameter: str | None) -> str | None:
-    """The address of the next page, None where there is none at the same server."""
+    """Return the address of the next page, None if there is none at the same server."""
     if isinstance(cursor, bool) or not isinstance(cursor, str | int):
         return None
     if parameter is None:
@@ -114,13 +114,13 @@ def _following(url: str, cursor: Any, parameter: str | None) -> str | None:
 
 
 def presence(served: Mapping[str, Served], name: str, omitted: Omitted, unsure: Mapping[str, str]) -> Found:
-    """Whether every item of every sample has the field, filled at least once in each sample. Pure.
+    """Check that every item of every sample has the field, filled at least once in each sample. Pure.
 
     Args:
-        served: What was served of each sample.
+        served: The served items of each sample.
         name: The field, as a path.
-        omitted: What it is in an item that lacks it.
-        unsure: A sample of which perhaps only rows without a value are served -> why.
+        omitted: The meaning of a missing field.
+        unsure: Sample that may serve only rows without a value -> why.
     """
     every = [item for each in served.values() for item in each.items]
     lacking = sum(at(item, name) is ABSENT for item in every)
@@ -143,17 +143,17 @@ def _presence(each: Served, name: str, omitted: Omitted, unsure: str) -> Found:
             return Status.UNKNOWN, f"{UNASKED}: {each.more}"
         return (Status.UNKNOWN, unsure) if unsure else (Status.FAIL, "")
     if lacking and omitted is None:
-        return Status.UNKNOWN, f"say under api.omitted whether {name} that is left out is empty or missing"
+        return Status.UNKNOWN, f"set api.omitted to whether an omitted {name} is empty or missing"
     return Status.PASS, ""
 
 
 def absence(served: Mapping[str, Served], name: str, omitted: Omitted) -> Found:
-    """Whether no item of any sample holds anything in the field, and each sample was served. Pure."""
+    """Check that no item of any sample has a value in the field, and that each sample was served. Pure."""
     every = [item for each in served.values() for item in each.items]
     filled = sum(holds(at(item, name)) for item in every)
     unserved = [sample for sample, each in served.items() if not each.items and not each.unclear]
     found = [_absence(each, name, omitted) for each in served.values()]
-    summary = f"{filled} of {len(every)} items hold something in {name}"
+    summary = f"{filled} of {len(every)} items have a value in {name}"
     summary += f"; no item was served of {', '.join(unserved)}" if unserved else ""
     return worst(status for status, _ in found), "; ".join([summary, *_said(served, found)])
 
@@ -166,18 +166,18 @@ def _absence(each: Served, name: str, omitted: Omitted) -> Found:
     if not each.items:
         return Status.UNKNOWN, ""
     knows = omitted != "missing" or any(at(item, name) is not ABSENT for item in each.items)
-    if each.more and knows:  # an API that does not know the field serves it on no page
+    if each.more and knows:  # an API without the field has it on no page
         return Status.UNKNOWN, f"{UNASKED}: {each.more}"
     return Status.PASS, ""
 
 
 def _misread(each: Served, name: str) -> str:
-    """Why a field that no item has may be there all the same; "" where it is not. Pure."""
+    """Return why a field that no item has may still exist; "" if it does not. Pure."""
     if any(at(item, name) is not ABSENT for item in each.items):
         return ""
     key = name.rpartition(".")[2].partition("[")[0].strip('"')
     inner = next((f"{outer} of an item" for item in each.items for outer in item if _holds_key(item[outer], key, DEPTH)), "")
-    return f"no item has {name}, and {inner} has {key}; say under api where it is" if inner else each.doubt
+    return f"no item has {name}, but {inner} has {key}; correct the path under api" if inner else each.doubt
 
 
 def _holds_key(value: Any, key: str, depth: int) -> bool:
@@ -187,7 +187,7 @@ def _holds_key(value: Any, key: str, depth: int) -> bool:
 
 
 def holds(value: Any) -> bool:
-    """Whether a value holds anything: a list or an object does where any of its values does. Pure."""
+    """Check whether a value is filled; a list or an object is if any of its values is. Pure."""
     if isinstance(value, str):
         return value.strip().lower() not in EMPTY_TEXTS
     if isinstance(value, list):
@@ -198,7 +198,7 @@ def holds(value: Any) -> bool:
 
 
 def texts(value: Any) -> list[str]:
-    """The texts that a field holds: its own, or those of its list. Pure."""
+    """Return the texts of a field: its own, or those of its list. Pure."""
     if isinstance(value, str):
         return [value] if value else []
     if isinstance(value, list):
@@ -223,7 +223,7 @@ def _lists(body: Any) -> dict[str, list[Any]]:
 
 
 def _error(body: Any) -> str:
-    """What an answer says where it is an error in spite of its status, as of GraphQL; "" where it is none."""
+    """Return the error in an answer in spite of its status, as in GraphQL; "" if there is none."""
     for key, value in body.items() if isinstance(body, dict) else ():
         name = _plain(key)
         if name in ERRORS and holds(value):
@@ -242,16 +242,16 @@ def _more(around: list[Mapping[str, Any]], count: int) -> str:
         name = _plain(key)
         goes_on = CURSOR.fullmatch(name) if value else LAST.fullmatch(name) if value is False else None
         if goes_on or (value is True and MORE.fullmatch(name)):
-            return f"the answer has {key}; say under api.next how it is asked for, or under api.rows which rows it serves"
+            return f"the answer has {key}; set api.next to how to request it, or api.rows to the rows it serves"
         number = _number(value.get("value") if isinstance(value, dict) else value)
         if number is not None and number > (1 if PAGES.fullmatch(name) else count if TOTAL.fullmatch(name) else number):
             what = f"the answer has {count} items and {key} {number}"
-            return f"{what}; say under api.next how the rest is asked for, or under api.rows which rows it serves"
+            return f"{what}; set api.next to how to request the rest, or api.rows to the rows it serves"
     return ""
 
 
 def _headers(answer: Answer) -> dict[str, Any]:
-    """The headers that say whether there is more, as if they were keys of the body."""
+    """Return the headers that announce more items, as if they were keys of the body."""
     found: dict[str, Any] = {
         name.removeprefix("x-"): {"true": True}.get(text, text) for name, text in answer.headers.items()
     }

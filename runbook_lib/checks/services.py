@@ -1,4 +1,4 @@
-"""The services run in the wanted version."""
+"""The services run in the expected version."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from runbook_lib.results import Result, Status
 
 
 class ServicesKeys(CheckSpec):
-    """Whether the services run in the wanted version."""
+    """Whether the services run in the expected version."""
 
     kind: Literal["services"]
 
@@ -20,8 +20,8 @@ class ServicesKeys(CheckSpec):
 
 
 @check(ServicesKeys)
-def running_in_wanted_version(checked: CheckContext, name: str) -> Result:
-    """Whether every service of the plan runs what its repository holds. Read-only."""
+def running_in_expected_version(checked: CheckContext, name: str) -> Result:
+    """Check that every service of the plan runs its repository's commit. Read-only."""
     up = checked.context.adapters.services.up(checked.context.plan.services)
     found = {service: _state(checked, service, service in up) for service in checked.context.plan.services}
     statuses = {status for status, _ in found.values()}
@@ -32,12 +32,12 @@ def running_in_wanted_version(checked: CheckContext, name: str) -> Result:
 def _state(checked: CheckContext, service: str, is_up: bool) -> tuple[Status, str]:
     if not is_up:
         restarted = checked.context.adapters.services.is_running(service)
-        return Status.FAIL, "is being restarted again and again, or only part of it runs" if restarted else "does not run"
-    wanted = builds.wanted(checked.context, service)
+        return Status.FAIL, "restarts repeatedly, or only part of it runs" if restarted else "does not run"
+    expected = builds.expected(checked.context, service)
     try:
         version = builds.running(checked.context, service)
     except AdapterError as error:
-        return Status.UNKNOWN, f"runs, but its version is not known: {error.what}"
-    if builds.same(version, wanted):
+        return Status.UNKNOWN, f"runs, but its version is unknown: {error.what}"
+    if builds.same(version, expected):
         return Status.PASS, f"runs {version}"
-    return Status.FAIL, f"runs {version}, wanted {wanted[:12]}"
+    return Status.FAIL, f"runs {version}, expected {expected[:12]}"

@@ -1,4 +1,4 @@
-"""A query on the target's database gives what the plan says."""
+"""A query on the target's database gives the plan's value."""
 
 import json
 import math
@@ -28,21 +28,21 @@ def _query(text: str) -> str:
 
 
 class SqlKeys(CheckSpec):
-    """Whether a query on the target's database gives the value that it should, or no row."""
+    """Whether a query on the target's database gives the expected value, or no row."""
 
     kind: Literal["sql"]
     sql: Annotated[str, AfterValidator(_query)]
-    """One query; it is executed as the runbook's role, in a transaction that may only read."""
+    """One query; it runs as the runbook's role, in a read-only transaction."""
     equals: Scalar = None
-    """The one value that it must give."""
+    """The expected single value."""
     at_least: Number | None = None
-    """The lowest number that it may give."""
+    """The lowest allowed number."""
     at_most: Number | None = None
-    """The highest number that it may give."""
+    """The highest allowed number."""
     no_rows: Literal[True] | None = None
-    """That it must give no row at all."""
+    """Whether it must give no row."""
     seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """How long it may take."""
+    """The time limit in seconds."""
 
     area = "Database"
     requires = ()
@@ -57,8 +57,8 @@ class SqlKeys(CheckSpec):
         return self
 
     @property
-    def wanted(self) -> str:
-        """What it must give, in words."""
+    def expected(self) -> str:
+        """The expected value, in words."""
         if self.no_rows:
             return "no row"
         if "equals" in self.model_fields_set:
@@ -68,7 +68,7 @@ class SqlKeys(CheckSpec):
 
 
 def _beforehand(context: Context, name: str) -> Found:
-    """Whether all is there that the query names; what a step changes may be there later. Read-only."""
+    """Check that every object in the query exists; one that a step changes may exist later. Read-only."""
     spec = context.plan.checks[name]
     assert isinstance(spec, SqlKeys)
     with context.adapters.postgres.connect() as connection:
@@ -76,13 +76,13 @@ def _beforehand(context: Context, name: str) -> Found:
     if not missing:
         return Status.PASS, "the query can be executed"
     if any(isinstance(step, DatabaseStep) for step in context.specs.values()):
-        return Status.PASS, f"the query cannot be executed now, and may be once the database is changed: {missing}"
+        return Status.PASS, f"the query cannot run now, but may once the database is changed: {missing}"
     return Status.FAIL, f"the query cannot be executed: {missing}"
 
 
 @check(SqlKeys, beforehand=_beforehand)
 def gives(checked: CheckContext, name: str) -> Result:
-    """Whether the query gives what the plan says; one that fails or gives no single value is unknown. Read-only."""
+    """Check that the query gives the expected value; UNKNOWN if it fails or gives no single value. Read-only."""
     spec = checked.context.plan.checks[name]
     assert isinstance(spec, SqlKeys)
     with checked.context.adapters.postgres.connect() as connection:
@@ -90,17 +90,17 @@ def gives(checked: CheckContext, name: str) -> Result:
     count = f"{'at least ' * (len(found.rows) == MOST)}{len(found.rows)}"
     if spec.no_rows:
         if not found.rows:
-            return checked.result(name, Status.PASS, "it gives no row, as it must")
+            return checked.result(name, Status.PASS, "it gives no row, as expected")
         return checked.result(name, Status.FAIL, f"it gives {count} rows and must give none; first {_row(found)}")
     if len(found.rows) != 1 or len(found.columns) != 1:
         summary = f"it gives {count} rows of {len(found.columns)} columns and must give one value; correct the query"
         return checked.result(name, Status.UNKNOWN, summary)
     value = found.rows[0][0]
     status = _judged(value, spec)
-    summary = f"it gives {_shown(value)}, and must give {spec.wanted}"
+    summary = f"it gives {_shown(value)}, and must give {spec.expected}"
     if status is Status.UNKNOWN:
         alike = "equals" in spec.model_fields_set
-        summary += "; have the query give it in the same form" if alike else "; it is neither above nor below a number"
+        summary += "; let the query give it in the same form" if alike else "; it is neither above nor below a number"
     return checked.result(name, status, summary, value=_shown(value))
 
 
@@ -114,29 +114,29 @@ def _judged(value: Any, spec: SqlKeys) -> Status:
     return Status.PASS if low and (spec.at_most is None or value <= spec.at_most) else Status.FAIL
 
 
-def _same(value: Any, wanted: Scalar) -> bool | None:
-    """Whether a value of the database is one of the plan's: of types that YAML lacks, as text; None where nobody knows."""
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    if isinstance(value, float) and isinstance(wanted, int | float):
-        return math.isclose(value, wanted)
-    if value is None or wanted is None or isinstance(value, int | float | Decimal):
-        return bool(value == (Decimal(repr(wanted)) if isinstance(value, Decimal) and isinstance(wanted, float) else wanted))
-    if str(value).rstrip() == str(wanted).rstrip():  # char(n) is filled with spaces
-        return isinstance(wanted, str)
-    if not isinstance(wanted, str) or isinstance(value, str | UUID):
+def _same(value: Any, named: Scalar) -> bool | None:
+    """Check whether a database value equals the plan's, as text for types that YAML lacks; None if unknown."""
+    if isinstance(value, bool) or isinstance(named, bool):
+        return value is named
+    if isinstance(value, float) and isinstance(named, int | float):
+        return math.isclose(value, named)
+    if value is None or named is None or isinstance(value, int | float | Decimal):
+        return bool(value == (Decimal(repr(named)) if isinstance(value, Decimal) and isinstance(named, float) else named))
+    if str(value).rstrip() == str(named).rstrip():  # char(n) is filled with spaces
+        return isinstance(named, str)
+    if not isinstance(named, str) or isinstance(value, str | UUID):
         return False
     try:
-        other: Any = type(value).fromisoformat(wanted) if isinstance(value, date | time) else json.loads(wanted)
+        other: Any = type(value).fromisoformat(named) if isinstance(value, date | time) else json.loads(named)
     except ValueError:
-        return None  # as an interval, which can be written in many ways
+        return None  # for example an interval, which has many spellings
     if isinstance(value, datetime) and (value.tzinfo is None) is not (other.tzinfo is None):
         return None
     return bool(value == other)
 
 
 def _shown(value: Any) -> str:
-    """A value in short: a text in quotes, so that '1' is not taken for 1."""
+    """Format a value briefly, with a text in quotes to distinguish '1' from 1."""
     text = "NULL" if value is None else f"'{value.rstrip()}'" if isinstance(value, str) else str(value)
     found = redact(text)
     return found if len(found) <= SHOWN else f"{found[: SHOWN - 1]}…"

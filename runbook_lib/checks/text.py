@@ -1,4 +1,4 @@
-"""The page shows the texts that it must: of each row or item, and those that are always there."""
+"""The page shows its texts: those of each row or item, and the constant ones."""
 
 import re
 import unicodedata
@@ -17,8 +17,8 @@ from runbook_lib.config.plan.answer_path import at
 from runbook_lib.config.plan.shown import ShownText
 from runbook_lib.results import Found, Result, Status
 
-ALIKE = 0.5  # of the words of a text or an item, from which on the item may show the text in another form
-SQUEEZED = 8  # letters from which on several words are known without the spaces between them
+ALIKE = 0.5  # share of common words from which on an item may show a text in another form
+SQUEEZED = 8  # letters from which on several words are recognised without spaces between them
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff]")  # scripts without spaces
 MARKUP = re.compile(r"<[a-zA-Z/!@#][^>]*>|\]\(|&\w+;|:\w+:|\*\*|__|`|\{\{")
 
@@ -35,7 +35,7 @@ class PageTextKeys(CheckSpec):
 
 @check(PageTextKeys)
 def shows_texts(checked: CheckContext, name: str) -> Result:
-    """Whether each text under `page.texts` is on the page, for each row or item that it shows. Read-only."""
+    """Check that each text under `page.texts` is on the page, for each row or item that it shows. Read-only."""
     named = checked.context.plan.page.texts
     if not named:
         return checked.result(name, Status.UNKNOWN, "the plan names no text under page.texts")
@@ -53,47 +53,47 @@ def _found(checked: CheckContext, named: ShownText, sample: str, visit: Visit) -
         served = checked.served[sample]
         if served.unclear:
             return Status.UNKNOWN, served.unclear
-        wanted = [text for item in served.items[: served.first] for text in texts_of(at(item, named.field))]
-        return compared([text for text in wanted if text.strip()], visit.texts, visit.text, 0, named.field)
+        expected = [text for item in served.items[: served.first] for text in texts_of(at(item, named.field))]
+        return compared([text for text in expected if text.strip()], visit.texts, visit.text, 0, named.field)
     rows = shown_rows(checked, sample)
     if named.column is None or checked.context.plan.rows_shown == "served":
-        return Status.UNKNOWN, "the page shows what the API serves, by the plan: name a field of that instead of a column"
-    wanted = [text for text in checked.rows_of(named.column, [sample])[sample].values if text.strip()]
-    return compared(wanted, visit.texts, visit.text, rows.unshown(visit), named.column)
+        return Status.UNKNOWN, "by the plan, the page shows the API's items: name one of their fields instead of a column"
+    expected = [text for text in checked.rows_of(named.column, [sample])[sample].values if text.strip()]
+    return compared(expected, visit.texts, visit.text, rows.unshown(visit), named.column)
 
 
-def compared(wanted: Sequence[str], items: Sequence[str], page: str, unshown: int, name: str) -> Found:
-    """Whether each text is in an item of its own; UNKNOWN where it may be there in another form. Pure.
+def compared(expected: Sequence[str], items: Sequence[str], page: str, unshown: int, name: str) -> Found:
+    """Check that each text is in its own item; UNKNOWN if an item may show it in another form. Pure.
 
     Args:
-        wanted: The texts, one for each row.
+        expected: The texts, one for each row.
         items: The texts of the page's items.
         page: All text of the page.
-        unshown: How many rows the page perhaps rightly does not show.
-        name: The column or field that holds the texts.
+        unshown: How many rows the page may rightly not show.
+        name: The column or field of the texts.
     """
-    if not wanted:
-        return Status.UNKNOWN, f"no row holds a text in {name}"
-    unpaired, free = paired(wanted, items, lambda text, item: _contains(item, text))
+    if not expected:
+        return Status.UNKNOWN, f"no row has a text in {name}"
+    unpaired, free = paired(expected, items, lambda text, item: _contains(item, text))
     if not unpaired:
-        return Status.PASS, f"all {len(wanted)} texts of {name} are shown"
-    missing, others = [wanted[n] for n in unpaired], [items[n] for n in free if items[n].strip()]
-    text = f"{len(missing)} of {len(wanted)} texts of {name} are not shown, such as “{_short(missing[0])}”"
+        return Status.PASS, f"all {len(expected)} texts of {name} are shown"
+    missing, others = [expected[n] for n in unpaired], [items[n] for n in free if items[n].strip()]
+    text = f"{len(missing)} of {len(expected)} texts of {name} are not shown, such as “{_short(missing[0])}”"
     if len(missing) <= unshown:
-        return Status.UNKNOWN, f"{text}; whether the page is to show their rows is not known: say under page.rows which"
+        return Status.UNKNOWN, f"{text}; whether the page must show their rows is unknown: set page.rows"
     if any(_contains(page, each) for each in missing):
-        return Status.UNKNOWN, f"{text} in an item of its own, and stands elsewhere on the page"
-    if others and len(missing) == len(wanted):
-        return Status.UNKNOWN, f"{text}; none is, so the items may show them in another form, as “{_short(others[0])}”"
+        return Status.UNKNOWN, f"{text} in their own item, but elsewhere on the page"
+    if others and len(missing) == len(expected):
+        return Status.UNKNOWN, f"{text}; none is, so the items may show them in another form, such as “{_short(others[0])}”"
     if others and any(MARKUP.search(each) for each in missing):
-        return Status.UNKNOWN, f"{text}; it holds markup, so it may be shown in another form"
+        return Status.UNKNOWN, f"{text}; it has markup, so it may be shown in another form"
     if like := next((item for each in missing for item in others if _is_like(each, item)), ""):
-        return Status.UNKNOWN, f"{text} as it is, and may be in another form, as “{_short(like)}”"
+        return Status.UNKNOWN, f"{text} literally, but maybe in another form, such as “{_short(like)}”"
     return Status.FAIL, text
 
 
 def _contains(item: str, text: str) -> bool:
-    """Whether all words of a text follow one another in an item; where it has none, as an emoji, the text itself."""
+    """Check whether an item has all words of a text in sequence, or the text itself if it has no words."""
     words = [found for form in _forms(text) if (found := _words(form))]
     if not words:
         return text.strip() in item
@@ -102,24 +102,24 @@ def _contains(item: str, text: str) -> bool:
 
 
 def _is_known_squeezed(words: str) -> bool:
-    """Whether words are known without the spaces between them, as where a page sets none between its elements."""
+    """Check whether words are recognised without spaces, for pages with no space between elements."""
     return UNSPACED.search(words) is not None or (len(words.split()) > 1 and len(_squeezed(words)) >= SQUEEZED)
 
 
 def _is_like(text: str, item: str) -> bool:
-    """Whether an item may show a text in another form: it has half of its words, or the text half of the item's."""
+    """Check whether an item may show a text in another form: one has half of the other's words."""
     words, shown = set(_words(text).split()), set(_words(item).split())
     return not words or len(words & shown) >= ALIKE * max(1, min(len(words), len(shown)))
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """A text as it is, and as a page shows it where it is HTML or Markdown."""
+    """Return a text literally, and as a page shows it if it is HTML or Markdown."""
     return text, unescape(re.sub(r"<[^>]*>", " ", text)), re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
 @lru_cache(maxsize=4096)
 def _words(text: str) -> str:
-    """The words of a text, however it is written: without accents, marks that cannot be seen, and the scheme of a URL."""
+    """Return the normalised words of a text, without accents, invisible marks, and the scheme of a URL."""
     plain = unicodedata.normalize("NFKD", re.sub(r"https?://(?:www\.)?", " ", text))
     seen = "".join(character for character in plain if unicodedata.category(character) not in ("Mn", "Cf"))
     found = re.findall(r"[^\W_]+", seen.casefold())

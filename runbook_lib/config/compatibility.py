@@ -41,7 +41,7 @@ class Combined(Protocol):
         """The rollback types by name."""
 
     def steps_of(self, type_name: str, option: str) -> list[str]:
-        """The steps of a type with an option, in order."""
+        """Return the steps of a type with an option, in order."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class State:
     let_in: frozenset[bool]  # whether the application can connect to the database
 
     def or_else(self, other: State) -> State:
-        """What may be the case where it is not known which of two is."""
+        """Return what may be the case where it is not known which of two is."""
         return State(
             self.database | other.database,
             {name: self.code[name] | other.code[name] for name in self.code},
@@ -88,13 +88,13 @@ class Rules:
         return self.plan.combinations
 
     def beginning(self) -> State:
-        """The release with the feature, as it is before any step."""
+        """Return the release with the feature, as it is before any step."""
         code = dict.fromkeys(self.plan.repositories, frozenset({FEATURE}))
         running = dict.fromkeys(self.plan.services, frozenset({FEATURE}))
         return State(frozenset({(FEATURE, FEATURE)}), code, code, running, frozenset({True}))
 
     def state(self, standing: Iterable[StepEffect]) -> State:
-        """What some steps, in the order in which they were begun, have made of it."""
+        """Return what some steps, in the order in which they were begun, have made of it."""
         state = self.beginning()
         for one in standing:
             made = self.after(state, one.step)
@@ -107,11 +107,11 @@ class Rules:
         return made
 
     def built(self, state: State, service: str) -> Sides:
-        """What a service would run if it were started in a state. Pure."""
+        """Return what a service would run if it were started in a state. Pure."""
         return state.built.get(self.built_from.get(service, ""), BOTH)
 
     def after_undo(self, standing: Iterable[StepEffect], step: str) -> State:
-        """What undoing one of the standing steps makes of it; services are started with what is built by then."""
+        """Return what undoing one of the standing steps makes of it; services are started with what is built by then."""
         left = list(standing)
         state = self.state(one for one in left if one.step != step)
         spec: Any = self.plan.steps[step]
@@ -122,7 +122,7 @@ class Rules:
         return replace(state, running={**state.running, **started})
 
     def forbidden(self, state: State) -> list[str]:
-        """The combinations outside the table, and the needs unmet, that would run, a sentence each."""
+        """Return the combinations outside the table, and the needs unmet, that would run, a sentence each."""
         return [
             f"{service} would run {_code(code)} on the schema {_of(schema)} and data {_of(data)}"
             for service, sides in state.running.items()
@@ -141,18 +141,18 @@ class Rules:
         ]
 
     def refusal(self, before: State, after: State) -> str:
-        """Why going from one state to another is refused, "" where it is not: nothing forbidden may be added."""
+        """Return why going from one state to another is refused, "" where it is not: nothing forbidden may be added."""
         known = self.forbidden(before)
         return "; ".join(text for text in self.forbidden(after) if text not in known)
 
     def serves(self, state: State) -> bool:
-        """Whether every service surely runs, is let in, and runs in a combination that the table allows."""
+        """Check whether every service surely runs, is let in, and runs in a combination that the table allows."""
         up = all(STOPPED not in sides for sides in state.running.values())
         return up and state.let_in == {True} and not self.forbidden(state)
 
 
 def alone(plan: Combined, changes: Iterable[str]) -> str:
-    """Why changing only these ("data", "schema", repositories) leaves what must not run, "" where it does not."""
+    """Return why changing only these ("data", "schema", repositories) leaves what must not run, "" where it does not."""
     changed = set(changes)
     schema = BEFORE if "schema" in changed else FEATURE
     data = BEFORE if changed & {"data", "schema"} else FEATURE  # data live in the schema's columns
@@ -161,7 +161,7 @@ def alone(plan: Combined, changes: Iterable[str]) -> str:
 
 
 def contradictions(plan: Combined) -> dict[str, str]:
-    """What types and compatibility table say against one another, by the names of the types. Pure."""
+    """Return what types and compatibility table say against one another, by the names of the types. Pure."""
     rules, found = Rules(plan, {}), {}
     for name, kind in plan.types.items():
         if kind.carried_out_as and not alone(plan, kind.changes):
@@ -178,7 +178,7 @@ def contradictions(plan: Combined) -> dict[str, str]:
 
 
 def _of_repositories(plan: Combined, code: Mapping[str, Sides], database: Database) -> str:
-    """What the table does not allow, taking each repository for a service of its own."""
+    """Return what the table does not allow, taking each repository for a service of its own."""
     rules = Rules(plan, {})
     return "; ".join(rules.forbidden(State(database, code, code, code, frozenset({True}))))
 

@@ -14,12 +14,12 @@ DISTRIBUTION = "runbook-lib"
 
 
 def packaged(*parts: str) -> Path:
-    """The file or folder of that name in the package. Read-only."""
+    """Return the file or folder of that name in the package. Read-only."""
     return Path(str(files("runbook_lib").joinpath(*parts)))
 
 
 def own_version() -> str:
-    """The version of this library, "source" where it is run from its source alone. Read-only."""
+    """Return the version of this library, "source" where it is run from its source alone. Read-only."""
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
@@ -67,7 +67,7 @@ MAKES = {"rehearsal": "rehearse", "lab": "lab", "fleet": "rehearse-fleet"}  # th
 
 
 def _needed(extra: str, requirements: list[str]) -> list[str]:
-    """The packages that an extra adds, by the package's own metadata. Pure."""
+    """Return the packages that an extra adds, by the package's own metadata. Pure."""
     marker = re.compile(rf"""\bextra\s*==\s*["']{re.escape(extra)}["']""")
     return [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requirements if marker.search(each)]
 

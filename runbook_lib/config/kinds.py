@@ -37,7 +37,7 @@ def modules_of(room: str, group: str) -> Iterator[ModuleType]:
 
 
 def named(keys: type[BaseModel], by: str = "kind") -> str:
-    """The name that plans and targets give a kind, by the model of its keys. Pure."""
+    """Return the name that plans and targets give a kind, by the model of its keys. Pure."""
     (name,) = get_args(keys.model_fields[by].annotation)
     return str(name)
 
@@ -66,15 +66,15 @@ def collected(
 
 
 def classes_of(module: ModuleType) -> list[type[Any]]:
-    """The classes that a module defines itself. Pure."""
+    """Return the classes that a module defines itself. Pure."""
     return [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
 
 
 def union(models: Iterable[type[BaseModel]], by: str = "kind") -> Any:
-    """The type of a value that is one of some models, distinguished by a key. Pure."""
+    """Return the type of a value that is one of some models, distinguished by a key. Pure."""
     return Annotated[Union[tuple(models)], Field(discriminator=by)]  # noqa: UP007  # a list of them cannot be written with |
 
 
 def by_name(models: Iterable[type[BaseModel]]) -> Any:
-    """The type of a mapping from names to values that are each one of some models. Pure."""
+    """Return the type of a mapping from names to values that are each one of some models. Pure."""
     return GenericAlias(dict, (Name, union(models)))

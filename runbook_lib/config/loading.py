@@ -67,7 +67,7 @@ class Misplaced(ValueError):
 
 
 def like(pattern: str, what: str) -> Callable[[str], str]:
-    """A validator of texts that match a pattern, which its error calls `what`. Pure."""
+    """Return a validator of texts that match a pattern, which its error calls `what`. Pure."""
 
     def matching(text: str) -> str:
         if not re.search(pattern, text):
@@ -78,7 +78,7 @@ def like(pattern: str, what: str) -> Callable[[str], str]:
 
 
 def by_key(*keys: str) -> Discriminator:
-    """How members of a union of models differ: by the one key, of these, that a value has; tags are <key>. Pure."""
+    """Return how members of a union of models differ: by the one key, of these, that a value has; tags are <key>. Pure."""
 
     def tag(value: Any) -> str | None:
         there = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
@@ -90,14 +90,14 @@ def by_key(*keys: str) -> Discriminator:
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the fast one where it is built in
-    """YAML in which a key may stand only once."""
+    """A YAML loader that allows each key only once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
             seen.add(key)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping
@@ -203,13 +203,13 @@ def explained(path: Path, problems: Iterable[ErrorDetails], model: type[BaseMode
 
 
 def place(path: Path, keys: Sequence[int | str]) -> str:
-    """A file, and the line and the key that some keys lead to. Read-only."""
+    """Return a file, and the line and the key that some keys lead to. Read-only."""
     line, key = _place(_root(path), keys)
     return f"{path}, line {line}: {key}" if line else str(path)
 
 
 def _said(problem: ErrorDetails) -> tuple[str, str]:
-    """What is wrong, and how it is corrected. Pure."""
+    """Return what is wrong, and how it is corrected. Pure."""
     context, given = problem.get("ctx", {}), problem["input"]
     by = str(context.get("discriminator", "")).strip("'")
     match problem["type"]:
@@ -235,7 +235,7 @@ def _said(problem: ErrorDetails) -> tuple[str, str]:
 
 
 def _written(value: Any) -> str:
-    """A value as a file has it, without what an address has before its host. Pure."""
+    """Return a value as a file has it, without what an address has before its host. Pure."""
     if isinstance(value, date):
         return value.isoformat()
     shown = repr(value) if isinstance(value, str | float) else json.dumps(value, default=repr)
@@ -267,12 +267,12 @@ def _place(node: yaml.Node | None, keys: Sequence[int | str]) -> tuple[int, str]
 
 
 def _kinds(entries: list[tuple[yaml.Node, yaml.Node]]) -> list[str]:
-    """The kinds that a mapping gives: the tags that distinguish them. Pure."""
+    """Return the kinds that a mapping gives: the tags that distinguish them. Pure."""
     return [value.value for name, value in entries if name.value in ("kind", "manager")]
 
 
 def problems_of(error: ValidationError) -> list[ErrorDetails]:
-    """The problems of a model, of a value that may be of several types only one. Pure."""
+    """Return the problems of a model, of a value that may be of several types only one. Pure."""
     problems = error.errors(include_url=False)
     unions = {p["loc"][:-1]: p["input"] for p in problems if p["loc"] and p["loc"][-1] in MEMBERS}
     inside = [(loc, p["loc"][len(loc)]) for loc in unions for p in problems if p["loc"][: len(loc)] == loc != p["loc"]]
@@ -294,7 +294,7 @@ def problems_of(error: ValidationError) -> list[ErrorDetails]:
 
 
 def secret(name: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The secret that the environment holds under `name`. Read-only.
+    """Return the secret that the environment holds under `name`. Read-only.
 
     Raises:
         ParametersError: It is not there, or empty.

@@ -1,6 +1,6 @@
 """Open points of a YAML file: each null that asks a person for a value, as `key: null  # decide: QUESTION`.
 
-The comment may stand above the key instead, on several lines.
+The comment may be above the key instead, on several lines.
 """
 
 import re
@@ -29,7 +29,7 @@ class OpenPoint:
 
 
 def open_points(text: str) -> list[OpenPoint]:
-    """The open points of a YAML text. Pure."""
+    """Return the open points of a YAML text. Pure."""
     if "decide:" not in text:
         return []
     lines = text.splitlines()
@@ -38,7 +38,7 @@ def open_points(text: str) -> list[OpenPoint]:
 
 
 def _asked(lines: Sequence[str], line: int) -> str:
-    """What a comment on a line, or right above it, asks; "" where none does. Pure."""
+    """Return what a comment on a line, or right above it, asks; "" where none does. Pure."""
     if behind := _ASKED.search(lines[line]):
         return behind[1]
     more = list[str]()
@@ -52,7 +52,7 @@ def _asked(lines: Sequence[str], line: int) -> str:
 
 
 def _nulls(node: yaml.Node | None, key: str) -> Iterator[tuple[int, str]]:
-    """The line and the key of each null. Pure."""
+    """Return the line and the key of each null. Pure."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             yield from _nulls(value, f"{key}.{name.value}".lstrip("."))

@@ -55,7 +55,7 @@ class SecretReference(Model):
     @classmethod
     def _is_no_secret(cls, data: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(data, dict | cls):
-            raise PydanticCustomError(NOT_SHOWN, "it must be {env: NAME}: a secret never stands in a file")
+            raise PydanticCustomError(NOT_SHOWN, "it must be {env: NAME}: a secret must not be in a file")
         return read(data)
 
 
@@ -209,7 +209,7 @@ def _with_a_group(text: str) -> str:
     except re.error as error:
         raise ValueError(f"it is no regular expression: {error}") from None
     if not groups:
-        raise ValueError("it has no group: the version is what stands in its first ( )")
+        raise ValueError("it has no group: its first ( ) must match the version")
     return text
 
 
@@ -254,7 +254,7 @@ class ServicesTarget(Model):
     pinned: dict[Name, str] = {}
     """Services that are not built here: the image or release that they go back to."""
     unmanaged: list[Name] = []
-    """What the manager runs besides, and goes on running: a database, say."""
+    """Other programs that the manager runs and keeps running, for example a database."""
     listens: dict[Name, list[Annotated[str, AfterValidator(_place)]]] = {}
     """Where each service itself listens: URLs, or host:port."""
 
@@ -263,16 +263,16 @@ class ServicesTarget(Model):
     def _of_an_earlier_version(cls, data: Any) -> Any:
         return renamed(data, {"left_alone": "unmanaged"}) if isinstance(data, dict) else data
 
-    pins_are_told_by_manager: ClassVar[bool]  # whether nothing but the manager tells that a pinned service runs
+    pins_are_reported_by_manager: ClassVar[bool]  # whether only the manager reports that a pinned service runs
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a kind of manager that leaves out what it has to say of itself."""
-        if not hasattr(cls, "pins_are_told_by_manager") or cls.tells_versions is ServicesTarget.tells_versions:
-            raise TypeError(f"{cls.__name__} does not declare pins_are_told_by_manager and tells_versions")
+        if not hasattr(cls, "pins_are_reported_by_manager") or cls.tells_versions is ServicesTarget.tells_versions:
+            raise TypeError(f"{cls.__name__} does not declare pins_are_reported_by_manager and tells_versions")
 
     def tells_versions(self) -> bool:
-        """Whether the manager itself tells which version of a service runs. Pure."""
+        """Check whether the manager itself reports the running version of a service. Pure."""
         raise NotImplementedError
 
 
@@ -345,9 +345,7 @@ class Freeze(Model):
     def _hosts_are_filled_in(self) -> Self:
         for name in ("freeze", "release", "check"):
             if any("{host}" in word for word in getattr(self, name)) is not bool(self.hosts):
-                raise ValueError(
-                    f"{name} and hosts do not fit: {{host}} stands in a command where there are hosts, else never"
-                )
+                raise ValueError(f"{name} and hosts do not fit: a command has {{host}} if and only if there are hosts")
         return self
 
 
@@ -476,7 +474,7 @@ class Target(Model):
         services = self.services
         for name, source in services.versions.items():
             if isinstance(source, VersionByManager) and not services.tells_versions():
-                said = f"services.versions.{name} asks the manager, which does not tell; give a url or a log"
+                said = f"services.versions.{name} asks the manager, which does not report it; give a url or a log"
                 raise Misplaced(said, "services", "versions", name)
         for key, names in (("pinned", services.pinned), ("listens", services.listens)):
             for name in names:
@@ -484,7 +482,7 @@ class Target(Model):
                     said = f"services.{key} names {name!r}, which services.versions does not define"
                     raise Misplaced(said, "services", key, name)
         for name in services.pinned:
-            if services.pins_are_told_by_manager and not isinstance(services.versions[name], VersionByManager):
+            if services.pins_are_reported_by_manager and not isinstance(services.versions[name], VersionByManager):
                 said = f"services.versions.{name} must be {{by: manager}}: only the manager says which image runs"
                 raise Misplaced(said, "services", "versions", name)
         return self
@@ -519,7 +517,7 @@ class Target(Model):
         return self.environment == "production"
 
     def endpoint(self, name: str) -> str:
-        """The base URL of a service.
+        """Return the base URL of a service.
 
         Raises:
             ParametersError: The target names none.
@@ -535,7 +533,7 @@ class Target(Model):
 
 
 def lacking(plan: Plan, target: Target) -> list[str]:
-    """The keys that the plan needs of a target and this one does not have. Read-only."""
+    """Return the keys that the plan needs of a target and this one does not have. Read-only."""
     services = target.services
     needed: dict[str, tuple[Iterable[str], Container[str]]] = {
         "repositories": (plan.repositories, target.repositories),
@@ -551,7 +549,7 @@ def lacking(plan: Plan, target: Target) -> list[str]:
 
 
 def _has(target: Target, key: str) -> bool:
-    """Whether a target has a key, or a name in one."""
+    """Check whether a target has a key, or a name in one."""
     part, _, name = key.partition(".")
     value = getattr(target, part)
     return name in value if name else value is not None

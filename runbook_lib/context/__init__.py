@@ -1,4 +1,4 @@
-"""What steps and checks work with: the plan, the target, the adapters that reach it, and what the journal says."""
+"""The context of steps and checks: plan, target, adapters, and the journaled state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AnySpec = TypeVar("AnySpec", bound=BackfillOfColumn)
 
 @dataclass
 class Context:
-    """One run: its plan, its target, and its state when the journal was read last."""
+    """One run: its plan, its target, and its state at the last read of the journal."""
 
     plan: Plan
     target: Target
@@ -39,7 +39,7 @@ class Context:
     state: RunState
     operator: str
     reporter: Reporter = field(default_factory=Reporter)
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)  # by the clock that the run began with
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)  # on the clock that the run began with
 
     @property
     def type(self) -> str:
@@ -48,7 +48,7 @@ class Context:
 
     @property
     def option(self) -> str:
-        """What happens to the data."""
+        """The run's option for the data."""
         return self.state.option
 
     @property
@@ -64,13 +64,13 @@ class Context:
 
     @property
     def schema_stays(self) -> bool:
-        """Whether this rollback leaves the feature's columns under data from before, and so the migration that made them."""
+        """Whether this rollback keeps the feature's columns, and so its migration, but restores the previous data."""
         rules = Rules(self.plan, self.target.services.built_from, self.restored)
         return rules.state(StepEffect(name) for name in self.specs).database == {(FEATURE, BEFORE)}
 
     @property
     def restored(self) -> Sides:
-        """Which schema the backup brings that a step of this rollback restores; both where none does. Read-only.
+        """The schema in the backup that a step of this rollback restores; both if no step does. Read-only.
 
         Raises:
             PreconditionError: There is no backup.
@@ -81,7 +81,7 @@ class Context:
 
     @property
     def begun(self) -> Mapping[str, tuple[datetime, datetime]]:
-        """Each step that was begun and did not end well: when its last try began, and when something came after it."""
+        """Each step that was begun and did not succeed: the start of its last try, and the time of the next event."""
         tries = self.state.tries.items()
         return {
             name: (began, after or self.now())
@@ -91,7 +91,7 @@ class Context:
 
     @property
     def host_lease(self) -> HostLease:
-        """This run's hold on the target's checkouts, where it may write to them; it needs no database."""
+        """This run's lock on the target's checkouts that it may write to; it needs no database."""
         named = {spec.repository for spec in self.specs.values() if isinstance(spec, RepositoryStep)}
         found = {name: self.checkout(name).own_directory() for name in self.target.repositories}
         kept = [path for name, path in found.items() if path and (name in named or os.access(path.parent, os.W_OK))]
@@ -99,7 +99,7 @@ class Context:
 
     @property
     def dump(self) -> Dump:
-        """The backup that a restore takes: the one that was approved, else the newest.
+        """The backup to restore: the approved one, else the newest.
 
         Raises:
             PreconditionError: There is none.
@@ -108,25 +108,25 @@ class Context:
         return self.adapters.dump(lambda: Path(approved[0]) if approved else newest_before(self).path)
 
     def backfill(self, connection: Connection) -> Backfill:
-        """The feature's backfill, as SQL, with the engineer's choice about edited entries, else the plan's. Read-only."""
+        """Return the feature's backfill as SQL, with the engineer's choice on edited entries, else the plan's. Read-only."""
         database = self.plan.database
         number = next(n for n, each in enumerate(self.plan.backfills) if each.is_on(database) and isinstance(each, ListSpec))
         chosen = self.as_chosen(database.backfill)
         return list_terms(connection, database.model_copy(update={"backfill": chosen}), self.run_of(number))
 
     def as_chosen(self, spec: AnySpec) -> AnySpec:
-        """A backfill as the plan has it, with the engineer's choice about edited values."""
+        """Return a backfill of the plan with the engineer's choice on edited values."""
         return spec.model_copy(update={"edited": self.state.choices.get("EDITED", spec.edited)})
 
     def run_of(self, backfill: int) -> str:
-        """What the tables are named after that the run keeps of the plan's backfill of this number."""
+        """Return the name suffix of the run's tables for the plan's backfill of this number."""
         return f"{self.folder.short}_{backfill}" if backfill else self.folder.short
 
     def statistics(self, connection: Connection) -> BackfillStatistics:
-        """Counts of what the backfilled column holds. Read-only."""
+        """Count the values in the backfilled column. Read-only."""
         return BackfillStatistics(self.backfill(connection))
 
     def checkout(self, repository: str) -> Checkout:
-        """The checkout that a repository is deployed from."""
+        """Return the checkout from which a repository is deployed."""
         target = self.target.repositories[repository]
         return Checkout(Path(target.path), self.adapters.processes, target.hook_timeout)

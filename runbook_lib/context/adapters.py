@@ -1,4 +1,4 @@
-"""The adapters through which steps and checks reach the world: each is made when it is first asked for, or handed in."""
+"""The adapters of steps and checks to the outside world; each is created on first use, or passed in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Twins(TypedDict, total=False):
-    """What can be handed in, in place of what would be made."""
+    """Adapters that can be passed in, in place of those that would be created."""
 
     processes: Processes
     services: Services
@@ -46,13 +46,13 @@ class Twins(TypedDict, total=False):
 
 
 class Adapters:
-    """What one run reaches its target with; several threads may ask."""
+    """The adapters of one run to its target; thread-safe."""
 
     def __init__(self, target: Target, folder: RunFolder, operator: str = "", **twins: Unpack[Twins]) -> None:
         self.target, self.folder, self.operator = target, folder, operator
-        self.prepared: dict[str, Any] = {}  # what was made in the scratch directory
+        self.prepared: dict[str, Any] = {}  # results in the scratch directory
         self.pausing: Callable[..., AbstractContextManager[None]] = (
-            nullcontext  # has poolers' clients wait, while a step acts
+            nullcontext  # pauses the poolers' clients while a step acts
         )
         self._twins = twins
         self._made: dict[str, Any] = dict(twins)
@@ -60,36 +60,36 @@ class Adapters:
         self._lock = threading.RLock()
 
     def but(self, **twins: Unpack[Twins]) -> Adapters:
-        """The same adapters, some of them replaced."""
+        """Return the same adapters with some replaced."""
         return Adapters(self.target, self.folder, self.operator, **{**self._made, **twins})
 
     @property
     def processes(self) -> Processes:
-        """What runs commands."""
+        """The runner of commands."""
         return self._once("processes", LocalProcesses)
 
     @property
     def services(self) -> Services:
-        """What manages the target's services."""
+        """The manager of the target's services."""
         return self._once("services", lambda: connect(self.target.services, self.processes))
 
     @property
     def listens(self) -> Callable[[str], bool]:
-        """What tells whether anything listens at an address."""
+        """The test whether anything listens at an address."""
         return self._once("listens", lambda: is_open)
 
     @property
     def http(self) -> Http:
-        """What makes requests."""
+        """The HTTP client."""
         return self._once("http", lambda: self._closing.enter_context(closing(DirectHttp())))
 
     @property
     def browser(self) -> Browser:
-        """What opens pages."""
+        """The browser."""
         return self._once("browser", lambda: self._closing.enter_context(closing(of_this_process())))
 
     def close_browser(self) -> None:
-        """End the browser where there is one, so that it writes to no profile any more."""
+        """End the browser, if any, so that it no longer writes to a profile."""
         if isinstance(browser := self._made.get("browser"), ChromiumBrowser):
             browser.close()
 
@@ -106,7 +106,7 @@ class Adapters:
 
     @property
     def poolers(self) -> list[Pooler]:
-        """What pools the services' connections to it."""
+        """The poolers of the services' connections to the database."""
         return [self._pooler(each) for each in self.target.pooler]
 
     def _pooler(self, described: PoolerTarget) -> Pooler:
@@ -119,12 +119,12 @@ class Adapters:
 
     @property
     def lease(self) -> Lease:
-        """This run's hold on the target, which is checked in each transaction that writes to it."""
+        """This run's lease on the target, which each writing transaction checks."""
         return self._once("lease", lambda: Lease(self.postgres, self.folder.id, self.operator))
 
     @property
     def dump_tools(self) -> DumpTools:
-        """The tools that back the database up."""
+        """The tools that dump and restore the database."""
 
         def made() -> DumpTools:
             database = self.target.database
@@ -133,7 +133,7 @@ class Adapters:
         return self._once("dump_tools", made)
 
     def dump(self, find: Callable[[], Path | None]) -> Dump:
-        """The backup that a restore takes; `find` is asked for it once.
+        """Return the backup to restore; calls `find` once.
 
         Raises:
             PreconditionError: There is none.
@@ -146,7 +146,7 @@ class Adapters:
             raise PreconditionError(
                 f"There is no {backups.pattern} in {backups.directory}.",
                 state="Nothing was touched.",
-                safe_next="Put the backup there that was taken before the feature's data were written.",
+                safe_next="Copy the backup from before the feature's data were written there.",
             )
 
         return self._once("dump", made)
@@ -168,24 +168,24 @@ class Adapters:
         return self._once("reference_token", lambda: register(secret(name, where)))
 
     def secret(self, name: str, where: str) -> str:
-        """The secret that the environment holds under a name; it is hidden wherever it is written from now on. Read-only.
+        """Return a secret from an environment variable; from now on, it is redacted wherever it is written. Read-only.
 
         Raises:
-            ParametersError: It is not there, or empty.
+            ParametersError: The variable is not set, or empty.
         """
         return register(secret(name, where))
 
     @property
     def scratch(self) -> Path:
-        """A temporary directory that goes with these adapters."""
+        """A temporary directory that is removed with these adapters."""
         return self._once("scratch", lambda: self._closing.enter_context(temporary.directory()))
 
     def at_close(self, act: Callable[[], object]) -> None:
-        """Have something done when these adapters are closed."""
+        """Register an action for when these adapters are closed."""
         self._closing.callback(act)
 
     def close(self) -> None:
-        """Let go of the browser, the connections and the scratch directory; each is made again when asked for again."""
+        """Close the browser, the connections and the scratch directory; each is created again on its next use."""
         self._closing.close()
         for name in {"http", "browser", "scratch"} - self._twins.keys():
             self._made.pop(name, None)

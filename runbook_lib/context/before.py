@@ -1,4 +1,4 @@
-"""The newest backup from before the feature; one that the target recovers to a point in time is kept among its backups."""
+"""The newest backup from before the feature; a point-in-time recovery is kept among the target's backups."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.system.processes import LocalProcesses, Processes
 
 Transactions = Callable[[Connection], list[int]]
-TRIES = 4  # tools record a migration in up to three transactions, each of which leads to the one before
+TRIES = 4  # tools record a migration in up to three transactions, each of which leads to the previous one
 
 
 class HasTarget(HasFiles, Protocol):
-    """A run, as far as its plan and target go."""
+    """The part of a run with its plan and target."""
 
     target: Target
     adapters: Adapters
@@ -36,19 +36,19 @@ class HasTarget(HasFiles, Protocol):
 
 @dataclass(frozen=True)
 class Before:
-    """The backup from before the feature, None where there is none, and how it came about where it was recovered."""
+    """The backup from before the feature, None if there is none, and how it was recovered, if it was."""
 
     path: Path | None
     how: str = ""
 
 
 def recovered_files(feature: str) -> str:
-    """The file names of the states that were recovered for a feature, as a glob. Pure."""
+    """Return the file names of a feature's recovered states, as a glob. Pure."""
     return f"before_{_plain(feature)}_*.dump"
 
 
 def newest_before(run: HasTarget) -> Before:
-    """The newest backup from before a run's feature; see `backup_before`. Changes the target's backups only."""
+    """Return the newest backup from before a run's feature; see `backup_before`. Changes the target's backups only."""
 
     def transactions(connection: Connection) -> list[int]:
         plan = run.plan
@@ -61,7 +61,7 @@ def newest_before(run: HasTarget) -> Before:
 
 
 def before_migration(target: Target, feature: str, migration: Migration, schema: str, checkout: Checkout) -> Before:
-    """The same for a migration that no run is about yet; `schema` is its history's. Changes the target's backups only."""
+    """Return the same for a migration without a run; `schema` is its history's. Changes the target's backups only."""
     applied = of_files(Applied.by_version(migration, schema), checkout)
     postgres = Postgres(target.database.service, "draft", dbname=target.database.dbname)
     return backup_before(target, feature, lambda it: _of_history(it, History(applied)), postgres, LocalProcesses())
@@ -70,17 +70,17 @@ def before_migration(target: Target, feature: str, migration: Migration, schema:
 def backup_before(
     target: Target, feature: str, transactions: Transactions, postgres: Postgres, processes: Processes
 ) -> Before:
-    """The newest backup from before a feature. Changes the target's backups only, and only where it recovers one.
+    """Return the newest backup from before a feature. Changes the target's backups only, and only if it recovers one.
 
     Args:
-        target: Where the feature runs.
+        target: The target of the feature.
         feature: Its id.
-        transactions: Those that wrote what a database shows of the feature's migrations; none where it shows nothing.
+        transactions: Returns the transactions that wrote the feature's migrations in a database; none if it has none.
         postgres: The target's database.
-        processes: What runs commands.
+        processes: Runs commands.
 
     Raises:
-        PreconditionError: No base backup and WAL lead to the state from before.
+        PreconditionError: No base backup and WAL reach the state from before.
         AdapterError: It cannot be recovered or dumped.
     """
     spec, directory, name = target.before, Path(target.backups.directory), _plain(feature)
@@ -97,16 +97,16 @@ def backup_before(
             xids = transactions(connection)
             if spec.at and xids:
                 raise refused(
-                    f"The state at {spec.at} holds the migration, or some of it.",
-                    "Name an earlier moment in the target, as before.at, or none: the migration history shows it.",
+                    f"The state at {spec.at} has the migration, or a part of it.",
+                    "Name an earlier moment in the target, as before.at, or none: then the migration history shows it.",
                 )
             if not xids:
                 path = directory / f"before_{name}_{of}_{server.moment:%Y%m%dT%H%M%S.%f}Z.dump"
                 dump_to(path, processes, str(way.programs / "pg_dump"), server.conninfo, spec.timeout)
                 return Before(path, f"recovered now: {way}")
     raise refused(
-        f"The state before the migration was looked for {TRIES} times, and holds some of the migration each time.",
-        "Name the moment in the target: before.at, just before the first commit then or later.",
+        f"{TRIES} recovered states were tried as the one before the migration, but each has a part of the migration.",
+        "Name the moment in the target: before.at, just before the migration's first commit.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Builds code with the target's commands, and tells which version runs and which should."""
+"""Builds code with the target's commands, and reports the running and the expected version."""
 
 import re
 import time
@@ -17,21 +17,21 @@ from runbook_lib.system.exchange import remove
 from runbook_lib.system.machine import free_memory, megabytes, spare_memory
 from runbook_lib.system.processes import Confinement, Usage, shown
 
-KEPT = 200  # lines of what the commands said last
+KEPT = 200  # last lines of the commands' output
 TAIL = 10  # of those, how many go into an error
-EVERY = 1.0  # seconds between two lines that are reported
+EVERY = 1.0  # seconds between two reported lines
 
 Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build has done: the caches that it removed, and what it used of the machine."""
+    """The result of a build: the removed caches, and its use of the machine."""
 
     removed: list[str]
     memory: int  # bytes, at most
     processors: float  # on average
-    in_place: bool  # whether its folder stood in the checkout's place meanwhile
+    in_place: bool  # whether its folder was mounted in the checkout's place
 
 
 def build(
@@ -45,12 +45,12 @@ def build(
 ) -> Built:
     """Remove the plan's caches and more, install and build the code at `path`, within the target's limits.
 
-    What the target's commands said last is kept in the run's `evidence`, where it is named, however they end. Where `place`
-    is given, `path` stands in its place for them, if the system can do that. Changes the work tree at `path`.
+    The last output of the commands is kept in the run's `evidence`, if that is named, however they end. With `place`, the
+    commands see `path` in that place, if the system can do that. Changes the work tree at `path`.
 
     Raises:
         PreconditionError: A cache to be removed is tracked, or leads out of the repository.
-        AdapterError: A command failed, did not end in time, or held too much memory; or there is too little.
+        AdapterError: A command failed, did not end in time, or used too much memory; or there is too little.
     """
     target = context.target.repositories[repository]
     said: deque[str] = deque(maxlen=KEPT)
@@ -81,7 +81,7 @@ def build(
     except AdapterError as error:
         last = "\n".join(line for line in list(said)[-TAIL:] if line.strip())
         raise AdapterError(
-            f"{error.what}\nWhat was said last:\n{last}", where=str(path), state=error.state, safe_next=error.safe_next
+            f"{error.what}\nLast output:\n{last}", where=str(path), state=error.state, safe_next=error.safe_next
         ) from error
     finally:
         if evidence:
@@ -95,15 +95,15 @@ def build(
 
 
 def _most_memory(context: Context, repository: str) -> int:
-    """The bytes that a build may hold: what the target says, else all but a tenth of the machine's. Read-only.
+    """Return the bytes that a build may use: the target's limit, else all but a tenth of the machine's. Read-only.
 
     Raises:
-        AdapterError: So much is not free.
+        AdapterError: Not enough memory is free.
     """
     most, free = context.target.repositories[repository].build_limits.memory, free_memory()
     if most is not None and most > free:
         raise AdapterError(
-            f"The build of {repository} may hold {megabytes(most)} of memory, and {megabytes(free)} are free.",
+            f"The build of {repository} may use {megabytes(most)} of memory, but only {megabytes(free)} are free.",
             state="It was not begun.",
             safe_next="Free some, or lower build_limits.memory of the repository in the target to what the build needs.",
         )
@@ -112,15 +112,15 @@ def _most_memory(context: Context, repository: str) -> int:
 
 def _too_large(repository: str, command: Sequence[str], held: int) -> AdapterError:
     return AdapterError(
-        f"{shown(command)} was ended: it held {megabytes(held)} of memory, more than build_limits.memory of {repository} "
+        f"{shown(command)} was ended: it used {megabytes(held)} of memory, more than build_limits.memory of {repository} "
         "in the target, or what the machine can spare.",
-        state="The services were left their memory; what it had built by then is not complete.",
-        safe_next="Raise that limit where the machine has more; else free some memory.",
+        state="The services kept their memory; the build is incomplete.",
+        safe_next="Raise that limit if the machine has more; else free some memory.",
     )
 
 
 def built_version(context: Context, repository: str, path: Path, commit: str) -> bool | None:
-    """Whether the build at `path` is of `commit`; None where the target names no artifact to tell by. Read-only."""
+    """Check whether the build at `path` is of `commit`; None if the target names no artifact that shows it. Read-only."""
     artifact = context.target.repositories[repository].artifact
     if artifact is None:
         return None
@@ -131,13 +131,13 @@ def built_version(context: Context, repository: str, path: Path, commit: str) ->
 
 
 def caches(context: Context, repository: str) -> list[str]:
-    """What the plan has removed before a build of a repository. Read-only."""
+    """Return the caches that the plan removes before a build of a repository. Read-only."""
     specs = context.plan.steps.values()
     return [path for s in specs if isinstance(s, BuildingStep) and s.repository == repository for path in s.clear]
 
 
 def require_cache(checkout: Checkout, cache: str) -> bool:
-    """See that something in a work tree may be removed; returns whether it is there. Read-only.
+    """Check that a path in a work tree may be removed; returns whether it exists. Read-only.
 
     Raises:
         PreconditionError: It is tracked, or leads out of the work tree.
@@ -145,18 +145,18 @@ def require_cache(checkout: Checkout, cache: str) -> bool:
     path = checkout.path / cache
     steps = [path, *path.parents][: len(Path(cache).parts)]
     if link := next((part for part in reversed(steps) if part.is_symlink()), None):
-        raise _refused(checkout, f"{cache} is not removed: {link} is a link, and leads elsewhere")
+        raise _refused(checkout, f"{cache} is not removed: {link} is a link to another place")
     if not path.resolve().is_relative_to(checkout.path.resolve()):
         raise _refused(checkout, f"{cache} is not removed: it leads out of the repository")
     if not path.exists():
         return False
     if checkout.files(cache):
-        raise _refused(checkout, f"{cache} is not removed: git tracks files in it, so it is no cache")
+        raise _refused(checkout, f"{cache} is not removed: git tracks files in it, so it is not a cache")
     return True
 
 
 def clear(checkout: Checkout, cache: str) -> bool:
-    """Remove a cache inside a work tree; returns whether it was there. Changes the work tree.
+    """Remove a cache inside a work tree; returns whether it existed. Changes the work tree.
 
     Raises:
         PreconditionError: It is tracked, or leads out of the work tree.
@@ -171,18 +171,18 @@ def _refused(checkout: Checkout, what: str) -> PreconditionError:
         f"{what}.",
         where=str(checkout.path),
         state="Nothing of it was removed.",
-        safe_next="Mend `clear` of the build step in the plan, or remove it by hand.",
+        safe_next="Correct `clear` of the build step in the plan, or remove it by hand.",
     )
 
 
-SHORTEST_ID = 7  # a shorter commit id says too little
+SHORTEST_ID = 7  # a shorter commit id is ambiguous
 
 
 def running(context: Context, service: str) -> str:
-    """The version that a service says it runs. Read-only.
+    """Return the version that a service reports. Read-only.
 
     Raises:
-        AdapterError: It does not answer, or does not say.
+        AdapterError: It does not answer, or reports no version.
     """
     source = context.target.services.versions[service]
     if isinstance(source, VersionByManager):
@@ -196,12 +196,12 @@ def running(context: Context, service: str) -> str:
         found = re.findall(source.log, "\n".join(context.adapters.services.logs(service, None)))
         version = found[-1] if found else None
     if not version:
-        raise AdapterError(f"{service} does not say which version it runs.", where=str(source))
+        raise AdapterError(f"{service} does not report its version.", where=str(source))
     return str(version)
 
 
-def wanted(context: Context, service: str) -> str:
-    """What a service must run: its pinned image or release, else the commit that its repository holds now. Read-only."""
+def expected(context: Context, service: str) -> str:
+    """Return the version a service must run: a pinned image or release, else its repository's commit. Read-only."""
     if service in context.target.services.pinned:
         return context.target.services.pinned[service]
     return context.checkout(context.target.services.built_from[service]).head()
@@ -211,13 +211,13 @@ _COMMIT = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},64}}")
 
 
 def comparable(context: Context, service: str, version: str) -> bool:
-    """Whether a version can be compared with what the service must run: a release with a release, a commit with a commit."""
+    """Check whether a version can be compared with the expected one: both are releases, or both commits."""
     return service in context.target.services.pinned or bool(_COMMIT.fullmatch(version))
 
 
-def same(running_version: str, wanted_version: str) -> bool:
-    """Whether a version is the wanted one: the very same image or release, or the same commit by its full or short id."""
-    if running_version == wanted_version:
+def same(running_version: str, expected_version: str) -> bool:
+    """Check whether a version is the expected one: the same image or release, or the same commit by full or short id."""
+    if running_version == expected_version:
         return True
-    is_commit = re.fullmatch(r"[0-9a-f]{40,64}", wanted_version)
-    return bool(is_commit) and len(running_version) >= SHORTEST_ID and wanted_version.startswith(running_version)
+    is_commit = re.fullmatch(r"[0-9a-f]{40,64}", expected_version)
+    return bool(is_commit) and len(running_version) >= SHORTEST_ID and expected_version.startswith(running_version)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CATALOG_BEFORE = "evidence/catalog-before.json"
-CATALOG_RESTORED = "evidence/catalog-restored.json"  # of the staging database, where one takes the live one's place
+CATALOG_RESTORED = "evidence/catalog-restored.json"  # of the staging database, if it replaces the live one
 ROWS_BEFORE = "evidence/rows-before.json"
 
 
 def keep_before(context: Context) -> None:
-    """Keep catalog, counts and sample rows as they are before the first change; what is kept already stays. Read-only."""
+    """Keep catalog, counts and sample rows from before the first change, unless they are kept already. Read-only."""
     if context.folder.read_json(ROWS_BEFORE) is not None:
         return
     with context.adapters.postgres.connect() as connection:
@@ -39,12 +39,12 @@ def keep_before(context: Context) -> None:
 
 
 def load() -> None:
-    """Load what the tables are made with, which takes a while. Pure."""
+    """Import the table library ahead of time, since it takes a while. Pure."""
     import pandas  # noqa: F401
 
 
 def tables(context: Context) -> dict[str, pd.DataFrame]:
-    """Title -> table: rows by kind, sample rows, what older code no longer shows; each with before and after. Read-only."""
+    """Return title -> table: rows by kind, sample rows, data that older code hides, before and after. Read-only."""
     import pandas as pd
 
     before = context.folder.read_json(ROWS_BEFORE)
@@ -76,7 +76,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
         [{"what older code does not show": what, "rows": number} for what, number in before["invisible"].items()]
     )
     return {
-        f"Rows of {context.plan.database.table} by what {column} holds": counts[
+        f"Rows of {context.plan.database.table} by value of {column}": counts[
             ["kind", "before", "after", "change", "shown by old code"]
         ],
         "Sample rows": samples,
@@ -85,7 +85,7 @@ def tables(context: Context) -> dict[str, pd.DataFrame]:
 
 
 def is_there(context: Context, connection: Connection) -> bool:
-    """Whether the backfilled column is in its table. Read-only."""
+    """Check whether the backfilled column exists. Read-only."""
     database = context.plan.database
     return has_column(connection, database, database.backfill.name)
 

@@ -1,6 +1,6 @@
-"""One run per checkout: a lock that is held while a step acts, and a record next to it that names the run.
+"""One run per checkout: a lock held while a step acts, and a record next to it that names the run.
 
-It needs no database, so that runs exclude each other on this host where the database is down. The lock is the system's
+It needs no database, so runs exclude each other on this host even if the database is down. The lock is the system's
 (flock) and ends with its process; the record outlasts it, as the row of the database's lease does.
 """
 
@@ -30,20 +30,20 @@ class OnHost(Holder):
 
 
 class HostLease:
-    """A run's hold on the checkouts of a target; several processes of one run share it, one at a time."""
+    """A run's lock on the checkouts of a target; several processes of one run share it, one at a time."""
 
     def __init__(self, directories: Sequence[Path], folder: Path, operator: str) -> None:
-        """`directories`: one in the git directory of each checkout; they are made when they are first needed."""
+        """`directories`: one in the git directory of each checkout; created on first use."""
         self.directories = list(dict.fromkeys(directories))
         self.folder = folder
         self.operator = operator or getpass.getuser()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the checkouts while the block runs. Changes the lease's own files only.
+        """Lock the checkouts while the block runs. Changes the lease's own files only.
 
         Raises:
-            PreconditionError: Another run acts there now, was left behind or waits, or the files cannot be written.
+            PreconditionError: Another run acts there now, was abandoned or waits, or the files cannot be written.
         """
         with self._locked():
             for directory in self.directories:
@@ -54,9 +54,9 @@ class HostLease:
             yield
 
     def take_over(self, journal: Callable[[OnHost, int], object]) -> None:
-        """Take the checkouts from a run that was left behind; `journal` gets each such run, and the new epoch.
+        """Take the checkouts over from an abandoned run; `journal` gets each such run, and the new epoch.
 
-        Nothing happens where no other run has them. Changes the lease's own files only.
+        Does nothing if no other run has them. Changes the lease's own files only.
 
         Raises:
             PreconditionError: That run acts now.
@@ -68,7 +68,7 @@ class HostLease:
                     self._write(directory)
 
     def release(self) -> bool:
-        """Let go of the checkouts that this run has; returns whether it had any. Changes the lease's own files only."""
+        """Release the checkouts that this run has; returns whether it had any. Changes the lease's own files only."""
         released = False
         for directory in self.directories:
             if (found := _read(directory)) and found.run == self.folder.name and not found.released_at:
@@ -77,7 +77,7 @@ class HostLease:
         return released
 
     def end(self) -> bool:
-        """Let go of the checkouts while no process acts there; returns whether this run had any. Changes the lease only.
+        """Release the checkouts if no process acts there; returns whether this run had any. Changes the lease only.
 
         Raises:
             PreconditionError: A process acts there now.
@@ -86,7 +86,7 @@ class HostLease:
             return self.release()
 
     def in_the_way(self) -> str:
-        """What would keep this run from acting now, "" for nothing. Read-only."""
+        """Return what would block this run now, "" for nothing. Read-only."""
         for directory in self.directories:
             acting = _is_locked(directory)
             if (found := _read(directory)) and self._is_of_another(found):
@@ -143,16 +143,16 @@ class HostLease:
             f"Another run was left behind on this target, or waits: {found}{_alive(found)}.",
             where=str(directory.parent),
             state="Nothing was begun. That run may have left the target half-way: look at its journal.",
-            safe_next=f"Ask its operator, and go on in that run's folder ({found.folder}). If it is given up, take the "
+            safe_next=f"Ask its operator, and resume it in its folder ({found.folder}). If it is abandoned, take the "
             'target over: runbook run RUN --take-over "REASON", or in the notebook: await take_over(run, "REASON").',
         )
 
 
 def _read(directory: Path) -> OnHost | None:
-    """The record in a directory; None where no run has ever held it. Read-only.
+    """Read the record in a directory; None if no run has ever held it. Read-only.
 
     Raises:
-        PreconditionError: It cannot be read.
+        PreconditionError: The record cannot be read.
     """
     try:
         found = json.loads((directory / RECORD).read_text(encoding="utf-8"))
@@ -165,12 +165,12 @@ def _read(directory: Path) -> OnHost | None:
             f"Which run has this checkout is unknown: {directory / RECORD} cannot be read ({error}).",
             where=str(directory.parent),
             state="Nothing was begun.",
-            safe_next="Ask who else works on this target. Where nobody does, remove that file.",
+            safe_next="Ask who else works on this target. If nobody does, remove that file.",
         ) from None
 
 
 def _make(directory: Path) -> None:
-    """Make the directory and its lock, open to whoever may write to the repository. Changes these only."""
+    """Create the directory and its lock, writable for everyone who may write to the repository. Changes these only."""
     mode = directory.parent.stat().st_mode
     for path, make in ((directory, directory.mkdir), (directory / LOCK, (directory / LOCK).touch)):
         if not path.exists():
@@ -200,6 +200,6 @@ def _is_locked(directory: Path) -> bool:
 
 
 def _alive(found: OnHost) -> str:
-    """Whether the recorded process still exists, where that can be known; a pid may be another process's by now."""
+    """Describe whether the recorded process still exists, if known; another process may have its pid now."""
     here = found.host == socket.gethostname()
     return " (that process has ended)" if here and has_ended(found.pid) else ""

@@ -1,6 +1,6 @@
-"""The images of services whose manager builds them: the old version's built before downtime, the former one kept.
+"""Images of services whose manager builds them: the old version's, built before downtime, and the previous one.
 
-Each is under a tag that names the run, the service and the commit, so that what is there is asked of the engine alone.
+Each has a tag with the run, the service and the commit, so the engine alone knows which images exist.
 """
 
 import hashlib
@@ -18,41 +18,41 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.results import Found, Status
 from runbook_lib.services import HasImages, Images
 
-MADE_FROM = "runbook.made-from"  # the label of what besides the commit an image was made from
-ITEM = "images"  # of cleanup
-FORMER = "-before"  # ends the tag of the image that ran before the run
+MADE_FROM = "runbook.made-from"  # the label of an image's inputs apart from the commit
+ITEM = "images"  # the cleanup item
+PREVIOUS = "-before"  # ends the tag of the image that ran before the run
 WAITING = "users wait for that build"
 
 
 def of_manager(context: Context) -> Images | None:
-    """The images of the target's manager, None where it builds none. Pure."""
+    """Return the images of the target's manager, None if it builds none. Pure."""
     services = context.adapters.services
     return services.images if isinstance(services, HasImages) else None
 
 
 def built(context: Context, names: Collection[str]) -> list[str]:
-    """Those services that run in an image built from a repository of the target. Read-only."""
+    """Return the services whose image is built from a repository of the target. Read-only."""
     of_repositories, pinned = context.target.services.built_from, context.target.services.pinned
     here = [name for name in names if name in of_repositories and name not in pinned]
     images = of_manager(context)
     return images.built(here) if images and here else []
 
 
-def tag(context: Context, service: str, commit: str, *, former: bool = False) -> str:
-    """The tag of an image. Pure."""
-    return f"{of_run(context)}:{service}-{commit[:12]}{FORMER if former else ''}"
+def tag(context: Context, service: str, commit: str, *, previous: bool = False) -> str:
+    """Return the tag of an image. Pure."""
+    return f"{of_run(context)}:{service}-{commit[:12]}{PREVIOUS if previous else ''}"
 
 
 def changing(context: Context) -> list[str]:
-    """The repositories whose code or build the run changes. Pure."""
+    """Return the repositories whose code or build the run changes. Pure."""
     specs = context.specs.values()
     return list(dict.fromkeys(s.repository for s in specs if isinstance(s, RevertingStep | BuildingStep)))
 
 
 def build(context: Context, names: Collection[str], *, tries: bool = True) -> dict[str, Found]:
-    """Each service of those whose image is to be of the old version -> whether there is one; else its build is tried.
+    """Return service -> whether its image of the old version exists, trying to build the missing ones.
 
-    Changes the scratch clone, and the engine's images by tags of the run; they go with this process unless they are kept.
+    Changes the scratch clone, and the engine's images under tags of the run, which end with this process unless kept.
     """
     repositories = context.target.services.built_from
     return {
@@ -87,38 +87,38 @@ def _build(context: Context, images: Images, service: str, repository: str, made
         folders = {Path(target.repositories[r].path): staged_build.folder(context, r) for r in changing(context)}
         if files := _unnamed(context, repository):
             return Status.UNKNOWN, (
-                f"the checkout has {some(files)}, which git ignores, so that the image lacks them: name in "
-                f"repositories.{repository}.build_files of the target those that it needs, or [] where it needs none"
+                f"the checkout has {some(files)}, which git ignores, so the image lacks them: list in "
+                f"repositories.{repository}.build_files of the target those that it needs, or [] if it needs none"
             )
         timeout, limits = target.repositories[repository].timeout, target.repositories[repository].build_limits
         images.build(service, name, folders, commit, {MADE_FROM: made_from}, timeout, limits.memory)
     except AdapterError as error:
-        return Status.FAIL, f"{error.what}\nUnless that is mended, it is built at the start of {service}, and {WAITING}"
+        return Status.FAIL, f"{error.what}\nUnless that is fixed, it is built at the start of {service}, and {WAITING}"
     return Status.PASS, images.id(name)
 
 
 def unlimited(context: Context, names: Collection[str]) -> list[str]:
-    """Those services whose image is built with more processors than the target lets a build take. Read-only."""
+    """Return the services whose image build may use more processors than the target allows. Read-only."""
     repositories, here = context.target.repositories, context.target.services.built_from
     return [name for name in names if repositories[here[name]].build_limits.processors]
 
 
 def _unnamed(context: Context, repository: str) -> list[str]:
-    """Ignored files that an image would lack; where a step builds, that step looks at it. Read-only."""
+    """Return ignored files that an image would lack, unless a build step checks that. Read-only."""
     if any(isinstance(s, BuildingStep) and s.repository == repository for s in context.specs.values()):
         return []
     return staged_build.unnamed_files(context, repository, Proof(commit_without(context, repository), 0))
 
 
-def keep_former(context: Context, names: Collection[str]) -> None:
-    """Keep the image that each runs in under a tag, where it says that it is of what is checked out. Changes the images."""
+def keep_previous(context: Context, names: Collection[str]) -> None:
+    """Tag each service's running image if it is of the checked-out commit. Changes the engine's tags."""
     images = of_manager(context)
     for name in built(context, names):
         assert images
-        wanted = builds.wanted(context, name)
-        former, running = tag(context, name, wanted, former=True), images.running(name)
-        if running and not images.id(former) and builds.same(_version(context, name), wanted):
-            images.tag(running, former)
+        expected = builds.expected(context, name)
+        previous, running = tag(context, name, expected, previous=True), images.running(name)
+        if running and not images.id(previous) and builds.same(_version(context, name), expected):
+            images.tag(running, previous)
 
 
 def _version(context: Context, service: str) -> str:
@@ -129,19 +129,19 @@ def _version(context: Context, service: str) -> str:
 
 
 def to_start(context: Context, names: Collection[str], *, back: bool) -> dict[str, str]:
-    """Service -> the id of the image of what is checked out; the former one first on the way back. Read-only."""
+    """Return service -> the id of the image of its checked-out commit; with `back`, the previous one first. Read-only."""
     images, target = of_manager(context), context.target.services
     found = {}
     for name in names:
         if images and name in target.built_from and name not in target.pinned:
-            wanted = builds.wanted(context, name)
-            ids = (images.id(tag(context, name, wanted, former=former)) for former in (back, not back))
+            expected = builds.expected(context, name)
+            ids = (images.id(tag(context, name, expected, previous=previous)) for previous in (back, not back))
             found[name] = next(filter(None, ids), "")
     return {name: id for name, id in found.items() if id}
 
 
 def remove(context: Context) -> list[str]:
-    """Take off the tags of this run; returns them. Changes the images."""
+    """Remove the tags of this run; returns them. Changes the engine's tags."""
     images = of_manager(context)
     if images is None:
         return []
@@ -152,12 +152,12 @@ def remove(context: Context) -> list[str]:
 
 
 def of_run(context: Context) -> str:
-    """What the tags of a run begin with, before a colon. Pure."""
+    """Return the part of a run's tags before the colon. Pure."""
     return f"runbook-{context.folder.short}"
 
 
 def _drop(context: Context, images: Images, name: str) -> None:
-    """Take a tag off that no step of the run has kept. Changes the images."""
+    """Remove a tag that no step of the run has kept. Changes the engine's tags."""
     if ITEM not in context.reporter.pending():
         with suppress(AdapterError):
             images.untag(name)

@@ -1,4 +1,4 @@
-"""Which files are the feature's migrations, and what they say of the history that the database does not."""
+"""The files of the feature's migrations, and the facts on the history that only files show."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from runbook_lib.git import Checkout
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.postgres.migration_history import Applied, History
 
-KEPT = "evidence/migration.json"  # what the files said before the code went back
+KEPT = "evidence/migration.json"  # the files' facts from before the code was reverted
 _SCRIPT = re.compile(r"\.[cm]?[jt]s$")  # x.ts is in the history as x.js, which was compiled from it
-Texts = Mapping[str, str]  # path in the repository -> text, "" where it is not looked at
+Texts = Mapping[str, str]  # path in the repository -> text, "" if it was not read
 
 
 @dataclass(frozen=True)
 class Line:
-    """The place of the feature's migrations among all, of a tool that keeps one row; `previous` is None where unknown."""
+    """The position of the feature's migrations, for a tool that keeps one row; `previous` is None if unknown."""
 
     previous: str | None
     above: tuple[str, ...] = ()
@@ -32,17 +32,17 @@ class Line:
 
 
 class HasFiles(Protocol):
-    """A run, as far as its plan, folder and checkouts go."""
+    """The part of a run with plan, folder and checkouts."""
 
     plan: Plan
     folder: RunFolder
 
     def checkout(self, repository: str) -> Checkout:
-        """The checkout that a repository is deployed from."""
+        """Return the checkout that a repository is deployed from."""
 
 
 def history(context: HasFiles) -> History | None:
-    """The feature's rows in the migration history; None where the plan names no migration. Read-only.
+    """Return the feature's rows in the migration history; None if the plan names no migration. Read-only.
 
     Raises:
         AdapterError: The checkout cannot be read.
@@ -52,7 +52,7 @@ def history(context: HasFiles) -> History | None:
         return None
     applied = Applied.by_version(migration, context.plan.history_schema)
     if migration.rows == "each" and migration.recorded is None:
-        return History(applied)  # the plan says it all
+        return History(applied)  # the plan is complete
     of = hashlib.sha256(migration.model_dump_json().encode()).hexdigest()
     kept = context.folder.read_json(KEPT)
     if kept is None or kept["of"] != of:
@@ -63,7 +63,7 @@ def history(context: HasFiles) -> History | None:
 
 
 def of_files(applied: Applied, checkout: Checkout) -> Applied:
-    """The same with what a checkout's files say: values by a journal, the version before, what rests on it. Read-only."""
+    """Add the facts from a checkout's files: journaled values, the previous version, later versions. Read-only."""
     migration = applied.migration
     if migration.rows == "one":
         found = line(migration, read(migration, checkout))
@@ -80,7 +80,7 @@ def of_files(applied: Applied, checkout: Checkout) -> Applied:
 
 
 def read(migration: Migration, checkout: Checkout, *, ever: bool = False) -> dict[str, str]:
-    """The files in the migrations' folder, or those that ever were there, with their texts where these count. Read-only."""
+    """Read the files in the migrations' folder, now or `ever`, with their texts if these matter. Read-only."""
     if migration.content and ever:
         return checkout.texts_ever(migration.directory)
     files = checkout.files_ever(migration.directory) if ever else checkout.files(migration.directory)
@@ -88,7 +88,7 @@ def read(migration: Migration, checkout: Checkout, *, ever: bool = False) -> dic
 
 
 def files_of(migration: Migration, texts: Texts) -> dict[str, list[str]]:
-    """Version -> the files that are its, each by its path in the repository: 039_…, V39__…, 039/up.sql. Pure."""
+    """Return version -> its files, as paths in the repository: 039_…, V39__…, 039/up.sql. Pure."""
     shown = {path: _shown(migration, path, text) for path, text in texts.items()}
     return {
         version: [path for path, names in shown.items() if any(_same(migration, name, version) for name in names)]
@@ -97,12 +97,12 @@ def files_of(migration: Migration, texts: Texts) -> dict[str, list[str]]:
 
 
 def own_files(migration: Migration, texts: Texts) -> list[str]:
-    """The files of all the feature's migrations. Pure."""
+    """Return the files of all the feature's migrations. Pure."""
     return sorted({path for paths in files_of(migration, texts).values() for path in paths})
 
 
 def companions(migration: Migration, files: Iterable[str]) -> dict[str, Companion]:
-    """The files of a repository that all migrations share, and what happens to each. Pure."""
+    """Return the files of a repository that all migrations share, and what happens to each. Pure."""
     patterns = {_below(migration, companion.file): companion for companion in migration.companions}
     found: dict[str, Companion] = {}
     for file in files:
@@ -113,9 +113,9 @@ def companions(migration: Migration, files: Iterable[str]) -> dict[str, Companio
 
 
 def line(migration: Migration, texts: Texts) -> Line:
-    """The place of the feature's migrations among all that the files show. Pure."""
+    """Return the position of the feature's migrations among all in the files. Pure."""
     known: dict[str, list[str]] = {}
-    spelt: dict[str, str] = {}  # number -> with the zeros that its file has
+    spelt: dict[str, str] = {}  # number -> its spelling in the file name, with zeros
     for path, text in texts.items():
         for version in _shown(migration, path, text):
             spelt.setdefault(_number(version), version)
@@ -127,24 +127,24 @@ def line(migration: Migration, texts: Texts) -> Line:
         found = _by_number({version for version in known if version.isdecimal()}, own)
         return replace(found, previous=found.previous and spelt.get(found.previous, found.previous))
     if mute := [version for version in sorted(own) if not re.search(migration.parents, known[version][0], re.MULTILINE)]:
-        return Line(None, problem=f"the file of {mute[0]} does not say what comes before it in a way that can be read")
+        return Line(None, problem=f"the file of {mute[0]} does not name its previous version in a readable way")
     return _by_parents(parents(migration, texts), own)
 
 
 def parents(migration: Migration, texts: Texts) -> dict[str, tuple[str, ...]]:
-    """Version -> the versions before, as the texts of the files name them. Pure."""
+    """Return version -> its previous versions, from the files' texts. Pure."""
     found = {version: text for path, text in texts.items() for version in _shown(migration, path, text)}
     return {version: _parents(migration.parents or "", text) for version, text in found.items()}
 
 
 def below(migration: Migration, path: str) -> str:
-    """A file's path from the migrations' folder. Pure."""
+    """Return a file's path relative to the migrations' folder. Pure."""
     directory, whole = PurePosixPath(migration.directory), PurePosixPath(path)
     return str(whole.relative_to(directory) if whole.is_relative_to(directory) else whole)
 
 
 def recorded(migration: Migration, journal: str) -> dict[str, str]:
-    """Version -> what the history holds of it, by the text of the tool's journal. Pure."""
+    """Return version -> its value in the history, from the text of the tool's journal. Pure."""
     assert migration.recorded
     try:
         entries = json.loads(journal)[migration.recorded.list]
@@ -159,7 +159,7 @@ def _by_number(known: set[str], own: set[str]) -> Line:
     first, last = min(map(int, own)), max(map(int, own))
     others = sorted(map(int, known - own))
     if between := [str(number) for number in others if first < number < last]:
-        return Line(None, problem=f"{', '.join(between)}, not the feature's, lies between its migrations")
+        return Line(None, problem=f"{', '.join(between)}, not the feature's, is between its migrations")
     below, above = [n for n in others if n < first], tuple(str(n) for n in others if n > last)
     return Line(str(below[-1]) if below else BASE, above)
 
@@ -168,7 +168,7 @@ def _by_parents(parents: Mapping[str, tuple[str, ...]], own: set[str]) -> Line:
     before = sorted({parent for version in own for parent in parents[version]} - own)
     above = _descendants(parents, own) - own
     if len(before) > 1:
-        return Line(None, tuple(sorted(above)), problem=f"the feature's migrations rest on several: {', '.join(before)}")
+        return Line(None, tuple(sorted(above)), problem=f"the feature's migrations depend on several: {', '.join(before)}")
     if not before:
         return Line(BASE, tuple(sorted(above)))
     siblings = _descendants(parents, set(before)) - own - above - set(before)
@@ -188,7 +188,7 @@ def _parents(pattern: str, text: str) -> tuple[str, ...]:
 
 
 def forms(migration: Migration, path: str, text: str) -> list[str]:
-    """What the history may call a file, by its path from the migrations' folder and its text, likeliest first. Pure."""
+    """Return a file's possible names in the history, from its relative path and text, likeliest first. Pure."""
     name = below(migration, path)
     found = [match["version"] for pattern in migration.files if (match := re.match(pattern, name))]
     if migration.content:
@@ -198,7 +198,7 @@ def forms(migration: Migration, path: str, text: str) -> list[str]:
 
 
 def _shown(migration: Migration, path: str, text: str) -> set[str]:
-    """The versions that a file shows, as the history has them."""
+    """Return the versions that a file shows, as spelled in the history."""
     of_file = forms(migration, path, text)
     return {"".join(character for character in each if character not in migration.without) for each in of_file}
 

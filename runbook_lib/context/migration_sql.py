@@ -1,4 +1,4 @@
-"""The SQL of the feature's migrations, in their order: of their files, or as their tool prints it."""
+"""The SQL of the feature's migrations, in order: from their files, or printed by their tool."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NOTHING = "Nothing was started."
 
 
 def scripts(migration: Migration, checkout: Checkout) -> dict[str, str]:
-    """Version -> the SQL that applies it, without what records that, as the checkout's HEAD has it. Read-only.
+    """Return version -> the SQL at the checkout's HEAD that applies it, without recording it. Read-only.
 
     Raises:
         AdapterError: The checkout cannot be read, or the tool's command cannot be started.
-        ParametersError: No file shows a version, or its tool gives no SQL of it.
+        ParametersError: No file shows a version, or its tool prints no SQL for it.
     """
     texts = read(migration, checkout)
     files = files_of(migration, texts)
@@ -46,7 +46,7 @@ def scripts(migration: Migration, checkout: Checkout) -> dict[str, str]:
 
 
 def _in_order(versions: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
-    """By the versions that they rest on, else by the numbers that they begin with, else as the plan lists them."""
+    """Sort by the versions they depend on, else by their leading numbers, else as the plan lists them."""
     if before:
         order = TopologicalSorter({version: before.get(version, ()) for version in before}).static_order()
         return [version for version in order if version in versions]
@@ -57,14 +57,14 @@ def _in_order(versions: Sequence[str], before: Mapping[str, Sequence[str]]) -> l
 
 
 def _of_files(migration: Migration, checkout: Checkout, version: str, files: Sequence[str]) -> str:
-    """The parts of a migration's files that apply it."""
+    """Return the parts of a migration's files that apply it."""
     wanted = migration.sql.files
     chosen = [path for path in files if wanted and re.search(wanted, below(migration, path))]
     if not chosen:
         shown, where = _filled(migration, migration.sql.shown_by, version), migration.sql.shown_where
         also = f" ({where})" if where else ""
         how = f"`{shlex.join(shown)}` shows its SQL{also} while it applies it to a copy. " if shown else ""
-        _refuse(f"{migration.title} applies {version} by {', '.join(files)}, which is no SQL.", how)
+        _refuse(f"{migration.title} applies {version} with {', '.join(files)}, which is not SQL.", how)
     texts = checkout.texts(chosen)
     return "\n".join(_part(migration, version, path, texts[path]) for path in chosen)
 
@@ -77,16 +77,16 @@ def _part(migration: Migration, version: str, path: str, text: str) -> str:
         return text
     begun = re.search(begins, text, re.MULTILINE | re.IGNORECASE)
     if begun is None:
-        _refuse(f"{path} has no part that applies {version}: no line is as {migration.title} marks it ({begins}).")
+        _refuse(f"{path} has no part that applies {version}: no line has the mark of {migration.title} ({begins}).")
     rest = text[begun.end() :]
     ended = re.search(ends, rest, re.MULTILINE | re.IGNORECASE) if ends else None
     return rest[: ended.start()] if ended else rest
 
 
 def _printed(migration: Migration, checkout: Checkout, version: str, before: Sequence[str]) -> str:
-    """What the tool's own command prints."""
+    """Return the output of the tool's own command."""
     if len(before) > 1:
-        _refuse(f"{version} rests on several versions, {', '.join(before)}, so {migration.title} prints no SQL of it alone.")
+        _refuse(f"{version} depends on several versions, {', '.join(before)}; {migration.title} cannot print its SQL alone.")
     command = _filled(migration, migration.sql.printed_by, version, next(iter(before), BASE))
     done = checkout.processes.run(command, cwd=checkout.path, timeout=TIMEOUT)
     if done.exit_code:
@@ -94,7 +94,7 @@ def _printed(migration: Migration, checkout: Checkout, version: str, before: Seq
         _refuse(f"`{shlex.join(command)}` in {checkout.path} ended with {done.exit_code}: {''.join(last)}")
     incomplete = migration.sql.incomplete
     if incomplete and re.search(incomplete, done.output):
-        _refuse(f"A part of {version} is code, so what {migration.title} prints is not all of it.")
+        _refuse(f"A part of {version} is code, so {migration.title} does not print all of it.")
     return done.output
 
 

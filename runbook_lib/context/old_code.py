@@ -20,9 +20,9 @@ from runbook_lib.history.looking import KEEPS, Answers
 
 
 def services_of(plan: Plan, built_from: Mapping[str, str], repository: str, files: Iterable[str]) -> dict[str, str]:
-    """Each service built from a repository that some of its files belong to -> the first of these files.
+    """Return each service built from some of a repository's files -> the first of these files.
 
-    A service without `paths` in the plan is built from the whole repository; a file in nobody's paths is every service's.
+    A service without `paths` in the plan is built from the whole repository; a file in no service's paths belongs to all.
     """
     paths = plan.repositories[repository].paths
     found: dict[str, str] = {}
@@ -38,12 +38,12 @@ CLOCK = 1.0  # seconds by which the time of a file and the journal's may differ
 
 
 def require_ready(context: Context, repository: str) -> str:
-    """See that code can be taken back in a checkout, or that a move of this run's own is to be completed; says which.
+    """Check that code can be reverted in a checkout, or that the step can complete an earlier move; returns which.
 
     Read-only.
 
     Raises:
-        PreconditionError: There is no such work tree, it is dirty or on no branch, or something was left unfinished.
+        PreconditionError: There is no such work tree, it is dirty or on no branch, or an operation is unfinished.
     """
     own, moving = own_locks(context, repository), moving_to(context, repository)
     left = "" if moving else left_half_way_to(context, repository)
@@ -56,7 +56,7 @@ def require_ready(context: Context, repository: str) -> str:
 
 
 def left_half_way_to(context: Context, repository: str) -> str:
-    """The commit to which a run taken over was moving a checkout that this run reverts, "" for none. Read-only."""
+    """Return the commit to which a run taken over was moving a checkout of this run, "" for none. Read-only."""
     reverted = [spec.repository for spec in context.specs.values() if isinstance(spec, RevertingStep)]
     moves = [move for move in context.state.adopted if move["repository"] == repository and repository in reverted]
     checkout = context.checkout(repository)
@@ -65,7 +65,7 @@ def left_half_way_to(context: Context, repository: str) -> str:
 
 
 def put_back(context: Context, repository: str) -> None:
-    """Put a checkout back to its branch where a run taken over left it half moved. Changes the checkout."""
+    """Reset a checkout to its branch if a run taken over left it half moved. Changes the checkout."""
     if left := left_half_way_to(context, repository):
         checkout = context.checkout(repository)
         checkout.end_move_to(checkout.head())
@@ -75,7 +75,7 @@ def put_back(context: Context, repository: str) -> None:
 
 
 def moving_to(context: Context, repository: str) -> str:
-    """The commit to which this run was moving the checkout when it was killed, "" for none. Read-only."""
+    """Return the commit to which this run was moving the checkout when it was killed, "" for none. Read-only."""
     moves: list[tuple[str, str]] = []
     for name, spec in context.plan.steps.items():
         if isinstance(spec, RevertingStep) and spec.repository == repository:
@@ -88,7 +88,7 @@ def moving_to(context: Context, repository: str) -> str:
 
 
 def own_locks(context: Context, repository: str) -> list[Lock]:
-    """The lock files of a killed git of this run, or of one taken over: made while a step did not end. Read-only."""
+    """Return the lock files of a killed git of this run, or of one taken over, from an unfinished step. Read-only."""
     steps = context.plan.steps
     tries = [
         times
@@ -107,50 +107,50 @@ def own_locks(context: Context, repository: str) -> list[Lock]:
 
 
 def remove_own_locks(context: Context, repository: str) -> None:
-    """Remove them, and journal each. Changes the checkout's git directory."""
+    """Remove these lock files, and journal each. Changes the checkout's git directory."""
     for lock in own_locks(context, repository):
         lock.path.unlink(missing_ok=True)
         context.reporter.append("noted", text=f"Removed a lock of this run's own git, which was killed: {lock}")
 
 
 NOT_TOUCHED = "The checkout was not touched."
-ELSEWHERE = "it is not in the branch checked out"
+ELSEWHERE = "it is not in the checked-out branch"
 MOST = 5  # commits that a message names
-QUESTION = "COMMIT_"  # begins the name of the choice that decides about one commit
+QUESTION = "COMMIT_"  # prefix of the choice about one commit
 UNDECIDED = "ask"
 ANSWERS = {
     UNDECIDED: "not decided yet: the preview stops",
-    "revert": "the feature's: take it back too",
-    "keep": "not the feature's: leave it",
+    "revert": "the feature's: revert it too",
+    "keep": "not the feature's: keep it",
 }
 
 
 @dataclass(frozen=True)
 class OldCode:
-    """A scratch clone in which the feature's commits are taken back."""
+    """A scratch clone in which the feature's commits are reverted."""
 
-    head: str  # what the deployed checkout holds now
-    commit: str  # what it will hold
+    head: str  # the deployed checkout's current commit
+    commit: str  # its future commit
     mode: str  # "revert" or "reset"
-    findings: Sequence[Finding]  # every commit concerned, and what is done with it
-    reverted: Sequence[Commit]  # the commits that are taken back, newest first
-    nothing_left: Sequence[str]  # commits of which nothing was left to take back
-    elsewhere: Sequence[Commit]  # commits that the plan lists and the branch does not hold
+    findings: Sequence[Finding]  # every commit concerned, and its action
+    reverted: Sequence[Commit]  # the reverted commits, newest first
+    nothing_left: Sequence[str]  # commits of which nothing was left to revert
+    elsewhere: Sequence[Commit]  # commits that the plan lists but the branch lacks
     kept_files: Sequence[str]
     path: Path
-    brought_back: Sequence[str] = ()  # files that are committed again as deployed, after the reverts
+    brought_back: Sequence[str] = ()  # deployed files that are committed again after the reverts
 
 
 def prepare(context: Context, repository: str) -> OldCode:
-    """Take the feature's commits back in a scratch clone; the same run gives the same commit each time. Read-only.
+    """Revert the feature's commits in a scratch clone; the same run gives the same commit each time. Read-only.
 
     Raises:
         PreconditionError: The checkout is not ready, the feature's work cannot be separated from others', the reverts
             and the rebuilt files differ, or a reset would lose later work.
-        UnknownOutcome: It is not decided of some commits whether they are the feature's.
+        UnknownOutcome: For some commits it is undecided whether they are the feature's.
     """
     checkout = context.checkout(repository)
-    if not _is_as_approved(context, checkout):  # what a build leaves in the tree afterwards does no harm
+    if not _is_as_approved(context, checkout):  # files that a later build leaves do no harm
         require_ready(context, repository)
     head, way = checkout.head(), mode(context, repository)
     migration = _migration(context, repository)
@@ -163,7 +163,7 @@ def prepare(context: Context, repository: str) -> OldCode:
     _require_answers(found, checkout)
     path = Path(
         mkdtemp(prefix=f"{repository}-", dir=context.adapters.scratch)
-    )  # a new one each try: a conflict leaves one behind
+    )  # a new one for each try, since a conflict leaves one
     clone = checkout.scratch(path)
     nothing_left: Sequence[str] = []
     if found.reverts and way == "reset":
@@ -175,7 +175,7 @@ def prepare(context: Context, repository: str) -> OldCode:
     brought_back = _keep_migration(context, migration, clone, head) if found.reverts and migration and keeps else []
     if found.reverts and (left := look(context, repository, clone).in_effect):
         names = "; ".join(f"{commit.id[:12]} {commit.subject}" for commit in left[:MOST])
-        raise _refused(f"Commits of the feature still count as in effect once they are taken back: {names}.", checkout)
+        raise _refused(f"Commits of the feature still count as in effect after their revert: {names}.", checkout)
     complete(checkout, clone, as_built=_is_as_approved(context, checkout))
     made = context.adapters.prepared[key] = OldCode(
         head=head,
@@ -193,7 +193,7 @@ def prepare(context: Context, repository: str) -> OldCode:
 
 
 def commit_without(context: Context, repository: str) -> str:
-    """The commit that the checkout holds once the feature is taken back, as it was approved or else prepared. Read-only.
+    """Return the checkout's commit after the revert, as approved, else as prepared. Read-only.
 
     Raises:
         PreconditionError: As `prepare` does; UnknownOutcome too.
@@ -203,9 +203,9 @@ def commit_without(context: Context, repository: str) -> str:
 
 
 def prepared(context: Context, repository: str) -> OldCode:
-    """What this process has prepared for the checkout as it is now, taken back or not, else what it prepares. Read-only.
+    """Return the code prepared for the checkout's current state, reverted or not; prepares it if necessary. Read-only.
 
-    Whether the checkout is ready is not looked at again: the step that moves it does that.
+    It does not check again whether the checkout is ready: the step that moves it does that.
     """
     known: OldCode | None = context.adapters.prepared.get(_key(context, repository))
     if known is None:
@@ -223,7 +223,7 @@ def _key(context: Context, repository: str) -> str:
 
 
 def mode(context: Context, repository: str) -> str:
-    """Whether the code is taken back by reverts or by a reset: the engineer's choice, else the plan's. Read-only."""
+    """Return revert or reset: the engineer's choice, else the plan's. Read-only."""
     specs = context.plan.steps.values()
     planned = next((s.code for s in specs if isinstance(s, RevertingStep) and s.repository == repository), "revert")
     return context.state.choices.get("CODE", planned)
@@ -232,13 +232,13 @@ def mode(context: Context, repository: str) -> str:
 def look(
     context: Context, repository: str, at: Checkout | None = None, tip: str = "HEAD", *, undecided: bool = False
 ) -> TakeBack:
-    """What is to be taken back of the deployed checkout, or at a tip in a clone. Read-only.
+    """Find what to revert in the deployed checkout, or at a tip in a clone. Read-only.
 
     Args:
-        undecided: By the plan alone, as if nobody had decided about any commit yet.
+        undecided: Whether to ignore all decisions about commits, and use only the plan.
 
     Raises:
-        PreconditionError: The plan lists something that is no commit of the repository.
+        PreconditionError: The plan lists a name that is not a commit of the repository.
     """
     checkout = at or context.checkout(repository)
     answers = _answers(context, repository, undecided)
@@ -251,23 +251,23 @@ def look(
 
 
 def questions(context: Context, repository: str) -> dict[str, Commit]:
-    """The commits that somebody has to decide about, by the name of the choice. Read-only."""
+    """Return the commits that need a decision, by the name of the choice. Read-only."""
     asked = [*look(context, repository, undecided=True).asks, *look(context, repository).asks]
     return {question(finding.commit.id): finding.commit for finding in asked}
 
 
 def question(commit: str) -> str:
-    """The name of the choice that decides about a commit."""
+    """Return the name of the choice about a commit."""
     return f"{QUESTION}{commit[:12]}"
 
 
 def live_commits(context: Context, repository: str, at: Checkout | None = None, tip: str = "HEAD") -> list[Commit]:
-    """The feature's commits whose work is still there in the deployed checkout, or at a tip in a clone. Read-only."""
+    """Return the feature's commits still in effect in the deployed checkout, or at a tip in a clone. Read-only."""
     return look(context, repository, at, tip).in_effect
 
 
 def _is_as_approved(context: Context, checkout: Checkout) -> bool:
-    """Whether the checkout holds the code taken back that was approved. Read-only."""
+    """Check whether the checkout is at the approved reverted commit. Read-only."""
     facts = [step["facts"] for step in context.state.agreed.values()]
     wanted = {each["commit"] for each in facts if "nothing left" in each}
     return bool(wanted) and checkout.head() in wanted
@@ -280,7 +280,7 @@ def _answers(context: Context, repository: str, undecided: bool) -> Answers:
     for name, value in {} if undecided else context.state.choices.items():
         if name.startswith(QUESTION) and (commit := checkout.resolved(name.removeprefix(QUESTION))):
             if value == "revert":
-                include[commit] = "it was decided to take it back"
+                include[commit] = "somebody decided to revert it"
             elif value == "keep":
                 exclude.add(commit)
     return Answers(include, exclude)
@@ -304,7 +304,7 @@ def _named(checkout: Checkout, name: str, where: str) -> str:
     if full := checkout.resolved(name):
         return full
     raise PreconditionError(
-        f"The plan lists {name} under {where}, which is no commit of this repository.",
+        f"The plan lists {name} under {where}, which is not a commit of this repository.",
         where=str(checkout.path),
         state=NOT_TOUCHED,
         safe_next="Fix the plan, or bring the commit here with `git fetch`.",
@@ -316,10 +316,10 @@ def _require_answers(found: TakeBack, checkout: Checkout) -> None:
         asked = [f"{f.commit.id[:12]} “{f.commit.subject}” ({f.why})" for f in found.asks]
         choices = ", ".join(f"{question(f.commit.id)}=keep" for f in found.asks[:MOST])
         raise UnknownOutcome(
-            f"Not decided yet whether these commits are the feature's: {'; '.join(asked[:MOST])}.",
+            f"It is undecided whether these commits are the feature's: {'; '.join(asked[:MOST])}.",
             where=str(checkout.path),
             state=NOT_TOUCHED,
-            safe_next=f"Choose revert or keep for each, as {choices}; or list them in the plan (`commits`, `exclude`).",
+            safe_next=f"Choose revert or keep for each, such as {choices}; or list them in the plan (`commits`, `exclude`).",
         )
     if found.refused:
         raise _refused(found.refused.because, checkout)
@@ -335,28 +335,28 @@ def _refused(because: str, checkout: Checkout) -> RunbookError:
 
 
 def _reset(found: TakeBack, checkout: Checkout, clone: Checkout) -> None:
-    """Reset the clone below the feature's oldest commit, where that is what taking the feature back gives."""
+    """Reset the clone below the feature's oldest commit, if that gives the same files as the reverts."""
     names = "; ".join(f"{c.id[:12]} {c.subject}" for c in found.on_top[:MOST]) + ("; …" if len(found.on_top) > MOST else "")
-    lost = f"A reset would lose what is not the feature's ({len(found.on_top)} commits): {names}." if found.on_top else ""
+    lost = f"A reset would lose work of others ({len(found.on_top)} commits): {names}." if found.on_top else ""
     if not found.below:
         lost = "A reset would leave no commit: the feature's oldest is the first of all."
     elif not lost and differences(clone.git, found.tip, found.below) != found.rebuilt.files:
-        lost = "A reset would give other files than taking the feature's commits back."
+        lost = "A reset would give other files than reverting the feature's commits."
     if lost:
         raise PreconditionError(
-            lost, where=str(checkout.path), state=NOT_TOUCHED, safe_next="Choose CODE=revert, which keeps it."
+            lost, where=str(checkout.path), state=NOT_TOUCHED, safe_next="Choose CODE=revert, which keeps that."
         )
     clone.back_to(found.below)
 
 
 def _migration(context: Context, repository: str) -> Migration | None:
-    """The feature's migrations, where their files are in that repository."""
+    """Return the feature's migrations if their files are in that repository."""
     found = context.plan.migration
     return found if found and found.repository == repository else None
 
 
 def message_of_kept(migration: Migration) -> str:
-    """What the commit says that keeps a migration's files, by which it is known for no work of the feature's. Pure."""
+    """Return the message of the commit that keeps a migration's files; it marks the commit as not the feature's. Pure."""
     return (
         f"{KEEPS.format(version=', '.join(migration.versions))}\n\n"
         "Its row in the migration history stays too; the two go together."
@@ -364,7 +364,7 @@ def message_of_kept(migration: Migration) -> str:
 
 
 def _keep_migration(context: Context, migration: Migration, clone: Checkout, head: str) -> list[str]:
-    """Commit the migrations' files again as they are deployed, with those that all migrations share; returns which."""
+    """Commit the deployed migrations' files again, with their shared files; returns which."""
     changed = differences(clone.git, clone.head(), head)
     there = companions(migration, [file for file, deployed in changed.items() if deployed])
     following = [file for file, companion in there.items() if companion.follows == "migration"]

@@ -1,7 +1,7 @@
-"""The browser profile of the user who returns: it holds pages and cookies, so it is no part of a run's folder.
+"""The browser profile of the returning user; it has pages and cookies, so it is not in a run's folder.
 
-It lives in a private temporary directory from the visit before the first change until the run has ended. A resumed run needs
-it, so it outlives its process. The next start removes the profiles of runs that have ended.
+It exists in a private temporary directory from the visit before the first change until the run has ended. A resumed run
+needs it, so it outlives its process. The next start removes the profiles of ended runs.
 """
 
 import os
@@ -16,13 +16,13 @@ from runbook_lib.journal.state import replay
 
 PREFIX = "runbook-profile-"
 OWNER = "run"  # the file that names the folder of the run
-FINAL = ("verified", "waived", "undone", "ended")  # outcomes after which nobody returns any more
+FINAL = ("verified", "waived", "undone", "ended")  # outcomes after which no visit follows
 
 
 def made(folder: Path) -> Path:
-    """A new, empty profile of the run in `folder`, in place of an earlier one."""
+    """Return a new, empty profile of the run in `folder`, in place of an earlier one."""
     remove(folder)
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=tempfile.gettempdir()))  # of the run: it outlives its process
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=tempfile.gettempdir()))  # outlives this process
     (directory / OWNER).write_text(str(folder.resolve()), encoding="utf-8")
     profile = directory / "profile"
     profile.mkdir()
@@ -30,7 +30,7 @@ def made(folder: Path) -> Path:
 
 
 def of(folder: Path) -> Path | None:
-    """The profile of the run in `folder`, if there is one. Read-only."""
+    """Return the profile of the run in `folder`, if there is one. Read-only."""
     return next((owner.parent / "profile" for owner in _owners() if _run(owner) == folder.resolve()), None)
 
 
@@ -49,7 +49,7 @@ def sweep() -> None:
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether the run in `folder` needs no visit any more, or is gone. Read-only."""
+    """Check whether the run in `folder` needs no more visits, or is gone. Read-only."""
     journal = Journal(folder / "journal.jsonl")
     if not journal.path.exists():
         return True

@@ -29,36 +29,36 @@ PART = ".part"  # ends the name of a directory that is not complete yet
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of building the old version in its scratch clone."""
+    """The result of building the old version in its scratch clone."""
 
     commit: str
     seconds: float
     problem: str = ""  # why it does not build
-    outputs: Sequence[str] = ()  # what it leaves in the work tree
-    not_movable: str = ""  # why the build cannot be put in place as it is
-    memory: int = 0  # bytes that it held at most
-    processors: float = 0.0  # that it used on average
+    outputs: Sequence[str] = ()  # the paths it creates in the work tree
+    not_movable: str = ""  # why this build cannot be moved into place
+    memory: int = 0  # most bytes used
+    processors: float = 0.0  # used on average
 
     @property
     def is_movable(self) -> bool:
-        """Whether this very build is what is put in place."""
+        """Whether this very build can be put in place."""
         return not (self.problem or self.not_movable)
 
     @property
     def need(self) -> str:
-        """How long it took and what it used, in words."""
+        """Its time and resources, in words."""
         return f"in {self.seconds:.1f} s, with {megabytes(self.memory)} of memory and {self.processors:.1f} processors"
 
 
 @dataclass(frozen=True)
 class StagedBuild:
-    """A build kept in the checkout's git directory until it is put in place, and afterwards what was there before."""
+    """A build kept in the checkout's git directory until it is put in place; afterwards, the build it replaced."""
 
     directory: Path
     checkout: Path
 
     def manifest(self) -> Mapping[str, Any]:
-        """What was recorded when it was made, nothing where there is none. Read-only."""
+        """Return the record from when it was made; empty if there is none. Read-only."""
         try:
             found: Mapping[str, Any] = json.loads((self.directory / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -67,28 +67,28 @@ class StagedBuild:
 
     @property
     def proof(self) -> Proof:
-        """What its build in the scratch clone showed; there must be a manifest. Read-only."""
+        """The proof of its build in the scratch clone; there must be a manifest. Read-only."""
         return Proof(**self.manifest()["proof"])
 
     @property
     def is_in_place(self) -> bool:
-        """Whether all of it is. Read-only."""
+        """Whether all of it is in place. Read-only."""
         made = [e for e in self._exchanges() if e.what is not None]
         return bool(made) and all(exchange.is_made for exchange in made)
 
     @property
     def is_begun(self) -> bool:
-        """Whether any of it is, or something was moved for it. Read-only."""
+        """Whether any of it is in place, or a path was moved for it. Read-only."""
         return any(exchange.is_begun for exchange in self._exchanges())
 
     def make(self, proof: Proof, scratch: Path, caches: Collection[str], built_from: Made) -> None:
-        """Keep the build that was proven at `scratch`, which loses it. Changes the git directory alone.
+        """Move the proven build from `scratch` to the git directory. Changes only the git directory and `scratch`.
 
         Args:
-            proof: What that build showed; of one that cannot be moved nothing else is kept.
+            proof: The proof of that build; if it cannot be moved, only the proof is kept.
             scratch: The scratch clone.
-            caches: What is removed when it is put in place, where the build does not bring it.
-            built_from: What it was built from, as the approval binds it.
+            caches: Paths to remove when it is put in place, unless the build has them.
+            built_from: The build's inputs, as the approval binds them.
         """
         part = self.directory.with_name(self.directory.name + PART)
         remove(part)
@@ -105,19 +105,19 @@ class StagedBuild:
         part.rename(self.directory)
 
     def put_in_place(self) -> list[str]:
-        """Put it in place, or complete that; returns what was moved out of its way. Changes the work tree."""
+        """Put it in place, or complete that; returns the paths that it replaced. Changes the work tree."""
         exchanges = self._exchanges()
         for exchange in exchanges:
             exchange.make()
         return [str(e.place.relative_to(self.checkout)) for e in exchanges if os.path.lexists(e.old)]
 
     def take_back(self) -> None:
-        """Put back what was there before, or complete that; it is staged again then. Changes the work tree."""
+        """Put the previous build back, or complete that; this build is then staged again. Changes the work tree."""
         for exchange in reversed(self._exchanges()):
             exchange.take_back()
 
     def remove(self) -> None:
-        """Remove all that is kept of it. Changes the git directory alone."""
+        """Remove the kept build. Changes only the git directory."""
         remove(self.directory)
 
     def _exchanges(self) -> list[Exchange]:
@@ -133,26 +133,26 @@ class StagedBuild:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of some names, and how many more there are. Pure."""
+    """Return the first few names, and how many more there are. Pure."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     return f"{', '.join(names[:MOST])}{more}"
 
 
 def kept_in(context: Context, repository: str) -> Path:
-    """The folder in the checkout's git directory that holds staged builds. Read-only."""
+    """Return the folder of staged builds in the checkout's git directory. Read-only."""
     checkout = context.checkout(repository)
     own = checkout.own_directory()
     if own is None:
         raise PreconditionError(
-            f"{checkout.path} is no git repository.", where=str(checkout.path), state="Nothing was touched."
+            f"{checkout.path} is not a git repository.", where=str(checkout.path), state="Nothing was touched."
         )
     return own / "builds"
 
 
 def built_from(context: Context, repository: str) -> Made:
-    """What besides the commit decides about a build: the ignored files that it needs, and the tools. Read-only.
+    """Return a build's inputs apart from the commit: the ignored files that it needs, and the tools. Read-only.
 
-    Of the files a digest is given that only this run can compare: they may hold secrets.
+    The files' digest can only be compared within this run, because they may contain secrets.
     """
     target, checkout = context.target.repositories[repository], context.checkout(repository)
     files = b"\0".join(name.encode() + b"\0" + (checkout.path / name).read_bytes() for name in _named(context, repository))
@@ -162,7 +162,7 @@ def built_from(context: Context, repository: str) -> Made:
 
 
 def prove(context: Context, step: str, repository: str, commit: str) -> Proof:
-    """Build the old version in its scratch clone, once, and look at what it leaves. Changes the scratch clone alone.
+    """Build the old version once in its scratch clone, and inspect the result. Changes only the scratch clone.
 
     Raises:
         PreconditionError: A file that the target names for the build is missing.
@@ -176,13 +176,13 @@ def prove(context: Context, step: str, repository: str, commit: str) -> Proof:
 
 
 def folder(context: Context, repository: str) -> Path:
-    """The scratch clone of the old version: built, where a step of the run builds it, and with the files that it needs.
+    """Return the old version's scratch clone, with the files it needs, and built if a step of the run builds it.
 
-    Changes the scratch clone alone.
+    Changes only the scratch clone.
 
     Raises:
         PreconditionError: A file that the target names for the build is missing.
-        AdapterError: It does not build.
+        AdapterError: The build fails.
     """
     if steps := [name for name, s in context.specs.items() if isinstance(s, BuildingStep) and s.repository == repository]:
         commit = commit_without(context, repository)
@@ -198,12 +198,12 @@ def folder(context: Context, repository: str) -> Path:
 
 
 def stage(context: Context, step: str, proof: Proof, staged: StagedBuild, caches: Collection[str], made: Made) -> None:
-    """Keep the build that this process proved, which its scratch clone loses; of one that is not moved the proof alone.
+    """Move the build that this process proved out of its scratch clone; if it cannot be moved, keep only the proof.
 
-    Changes the checkout's git directory alone.
+    Changes only the checkout's git directory.
 
     Raises:
-        PreconditionError: It cannot be kept there.
+        PreconditionError: The build cannot be kept there.
     """
     _, scratch = context.adapters.prepared.pop(_key(step, proof.commit))
     try:
@@ -212,8 +212,8 @@ def stage(context: Context, step: str, proof: Proof, staged: StagedBuild, caches
         raise PreconditionError(
             f"The build of {proof.commit[:12]} cannot be kept: {error}.",
             where=str(staged.directory),
-            state="What is deployed was not touched.",
-            safe_next="Make room there, or have the runbook write there; then run the step again.",
+            state="The deployed files were not touched.",
+            safe_next="Make room there, or let the runbook write there; then run the step again.",
         ) from error
 
 
@@ -222,7 +222,7 @@ def _key(step: str, commit: str) -> str:
 
 
 def unnamed_files(context: Context, repository: str, proof: Proof) -> list[str]:
-    """Ignored files of the checkout that the scratch clone lacks, where the target says nothing of them. Read-only."""
+    """Return ignored files of the checkout that the scratch clone lacks and the target does not mention. Read-only."""
     if context.target.repositories[repository].build_files is not None:
         return []
     made = [PurePath(output) for output in proof.outputs]
@@ -232,7 +232,7 @@ def unnamed_files(context: Context, repository: str, proof: Proof) -> list[str]:
 
 def _proven(context: Context, step: str, repository: str, old: OldCode) -> Proof:
     clone, checkout = Checkout(old.path, context.adapters.processes), context.checkout(repository)
-    if clone.untracked():  # of another step's build
+    if clone.untracked():  # from another step's build
         clone.clean()
     _bring_files(context, repository, clone.path)
     before, begun = set(clone.untracked()), monotonic()
@@ -260,24 +260,24 @@ def _hint(repository: str, lacking: list[str]) -> str:
     if not lacking:
         return ""
     return (
-        f"\nThe checkout has {some(lacking)}, which git ignores, so that the scratch clone lacks them. "
-        f"Name those that the build needs under repositories.{repository}.build_files of the target."
+        f"\nThe checkout has {some(lacking)}, which git ignores, so the scratch clone lacks them. "
+        f"List those that the build needs under repositories.{repository}.build_files of the target."
     )
 
 
 def _named(context: Context, repository: str) -> list[str]:
-    """The files that the target names for a build. Read-only.
+    """Return the files that the target names for a build. Read-only.
 
     Raises:
-        PreconditionError: One is not there.
+        PreconditionError: A file is missing.
     """
     files, path = context.target.repositories[repository].build_files or [], context.checkout(repository).path
     if missing := [name for name in files if not (path / name).is_file()]:
         raise PreconditionError(
-            f"{', '.join(missing)} is no file in {path}; the target names it as needed by the build.",
+            f"{', '.join(missing)} is not a file in {path}, but the target names it for the build.",
             where=f"target {context.target.name}, repositories.{repository}.build_files",
             state="Nothing was touched.",
-            safe_next="Put it there, or correct build_files; then plan again.",
+            safe_next="Create it, or correct build_files; then plan again.",
         )
     return files
 
@@ -299,7 +299,7 @@ def _assignments(text: str) -> dict[str, str]:
 
 
 def _new(clone: Checkout, before: Collection[str], brought: Collection[str]) -> Iterator[str]:
-    """What a build made in a clone: a folder as a whole where nothing else is in it. Read-only."""
+    """Return the paths that a build created in a clone, as whole folders if they have nothing else. Read-only."""
     for entry in clone.untracked():
         if any(PurePath(name).is_relative_to(entry) for name in brought):
             below = (path.relative_to(clone.path) for path in (clone.path / entry).rglob("*") if not path.is_dir())
@@ -309,9 +309,9 @@ def _new(clone: Checkout, before: Collection[str], brought: Collection[str]) -> 
 
 
 def _not_movable(clone: Checkout, checkout: Checkout, outputs: Sequence[str], *, built_elsewhere: bool) -> str:
-    """Why what was built in a clone cannot be put in place as it is, "" where it can. Read-only."""
+    """Return why a build in a clone cannot be moved into place, "" if it can. Read-only."""
     if not outputs:
-        return "the build leaves nothing in the work tree"
+        return "the build creates nothing in the work tree"
     if inner := next((path for path in submodules(clone.git) if _has_new(clone.path / path, clone)), ""):
         return f"it builds inside the submodule {inner}"
     own = checkout.own_directory()
@@ -322,11 +322,11 @@ def _not_movable(clone: Checkout, checkout: Checkout, outputs: Sequence[str], *,
         place = checkout.path / output
         steps = [place, *place.parents][: len(Path(output).parts)]
         if link := next((step for step in steps if step.is_symlink() and not (clone.path / output).is_symlink()), None):
-            return f"{link} is a link, which leads elsewhere"
+            return f"{link} is a link to another place"
         if place.exists() and (place.lstat().st_dev != device or place.is_mount()):
-            return f"{place} is a file system of its own"
+            return f"{place} is a separate file system"
     if built_elsewhere and (naming := _naming(clone.path, outputs)):
-        return f"what it leaves names the folder that it was built in ({', '.join(naming)})"
+        return f"its files contain the path of the build folder ({', '.join(naming)})"
     return ""
 
 
@@ -335,7 +335,7 @@ def _has_new(submodule: Path, clone: Checkout) -> bool:
 
 
 def _naming(clone: Path, outputs: Sequence[str]) -> list[str]:
-    """Some of the files in outputs that hold the path of the clone. Read-only."""
+    """Return some of the output files that contain the path of the clone. Read-only."""
     words = {os.fsencode(clone), os.fsencode(clone.resolve())}
     found: list[str] = []
     for output in outputs:
@@ -352,7 +352,7 @@ def _naming(clone: Path, outputs: Sequence[str]) -> list[str]:
 
 
 def _tools(commands: Sequence[Sequence[str] | None]) -> dict[str, str]:
-    """Each program of some commands, and the interpreter that it names -> its file, and when that changed. Read-only."""
+    """Return each program of some commands, and its interpreter -> its file and time of change. Read-only."""
     names = [command[0] for command in commands if command]
     found: dict[str, str] = {}
     while names:

@@ -1,1 +1,1 @@
-"""Drafts a whole plan from a target: what of a feature is found there, and what a person has to decide. Read-only there."""
+"""Draft a whole plan from a target: what exists of a feature, and what a person must decide. The target is only read."""

@@ -1,4 +1,4 @@
-"""Propose checks from what answers at a target: its health, the fields of an API's answers, a page. Read-only."""
+"""Propose checks from the answers of a target: its health, the fields of an API's answers, a page. Read-only."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from runbook_lib.system.http import Answer, Http, without_credentials
 
 HEALTH = ("/health", "/healthz", "/readyz", "/api/health", "/up")
 DESCRIBED = "/openapi.json"
-PAGES, APIS = 1, 2  # proposed of each endpoint
-TRIED = 12  # addresses that are asked of each endpoint
-FIELDS = 6  # of an answer that are proposed
-WITHIN = timedelta(hours=1)  # of the log that is read for what users ask for
+PAGES, APIS = 1, 2  # proposed for each endpoint
+TRIED = 12  # addresses requested from each endpoint
+FIELDS = 6  # proposed from one answer
+WITHIN = timedelta(hours=1)  # the part of the log that is searched for users' requests
 SECONDS = 5.0
-_STATE = re.compile(r"(?!None|False)[A-Za-z][A-Za-z _-]{0,30}")  # a value that stays: no number, time, version or commit
+_STATE = re.compile(r"(?!None|False)[A-Za-z][A-Za-z _-]{0,30}")  # a constant value: no number, time, version or commit
 _STATIC = re.compile(r"\.(?!json|html)\w{2,5}$")
 _GET = re.compile(r"GET (?P<path>/\S*) (?P<status>\d{3})")
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """A check that is proposed, and what was seen that it is proposed for."""
+    """A proposed check, and the observation behind it."""
 
     name: str
     keys: dict[str, Any]
@@ -41,14 +41,14 @@ class Proposed:
 def look(
     target: Target, services: Services, http: Http, token: str | None, knew: Callable[[str, str], bool]
 ) -> tuple[list[Proposed], list[str]]:
-    """The checks that what answers asks for, and what could not be seen. Read-only.
+    """Return the checks that the answers suggest, and notes on what could not be seen. Read-only.
 
     Args:
-        target: Its endpoints are asked, and the paths that users ask for are read in its services' logs.
-        services: Whose logs these are.
-        http: What asks.
+        target: Its endpoints are requested.
+        services: Their logs name the paths that users request.
+        http: Sends the requests.
         token: The API's bearer token, sent where an address refuses without.
-        knew: Whether the code that a service is built from had a word before the feature.
+        knew: Whether the code of a service had a word before the feature.
     """
     found, notes = list[Proposed](), list[str]()
     for name in target.endpoints:
@@ -61,7 +61,7 @@ def look(
 
 
 def _requested(services: Services, name: str, notes: list[str]) -> list[str]:
-    """The paths that were served to users within the hour, most often first."""
+    """Return the paths served to users within the hour, most frequent first."""
     try:
         lines = services.logs(name, datetime.now(UTC) - WITHIN)
     except RunbookError as error:
@@ -82,11 +82,11 @@ class _Endpoint:
     knew: Callable[[str, str], bool]
 
     def answers(self) -> bool:
-        """Whether anything answers there."""
+        """Whether the endpoint answers at all."""
         return self._ask("/")[0] is not None
 
     def health(self) -> Iterator[Proposed]:
-        """The first address that answers for the service's health."""
+        """Yield a check of the first health address that answers."""
         own = [path for path in self._told_version() if not path.endswith("version.json")]
         for path in dict.fromkeys([*own, *HEALTH]):
             answer, keys = self._ask(path)
@@ -100,7 +100,7 @@ class _Endpoint:
             return
 
     def others(self, requested: Sequence[str]) -> Iterator[Proposed]:
-        """A page, and answers of the API with fields that code from before the feature serves."""
+        """Yield checks of a page and of API fields that the code before the feature also serves."""
         pages = apis = 0
         for path in [*dict.fromkeys(["/", *requested, *self._described()])][:TRIED]:
             if path in HEALTH or path in self._told_version():
@@ -126,14 +126,14 @@ class _Endpoint:
         return {"kind": "http", "title": title, "endpoint": self.name, "path": path}
 
     def _told_version(self) -> list[str]:
-        """The paths at which services report their versions on this endpoint."""
+        """Return the paths where services report their versions on this endpoint."""
         base = self.target.endpoint(self.name)
         versions = self.target.services.versions.values()
         urls = [each.url for each in versions if isinstance(each, VersionByUrl) and f"{each.url}/".startswith(f"{base}/")]
         return [urlsplit(url).path or "/" for url in urls]
 
     def _described(self) -> list[str]:
-        """The paths without parameters that the service describes itself."""
+        """Return the parameterless paths from the service's own API description."""
         answer, _ = self._ask(DESCRIBED)
         paths = answer.json.get("paths") if answer and answer.status == 200 and isinstance(answer.json, dict) else None
         if not isinstance(paths, dict):
@@ -145,7 +145,7 @@ class _Endpoint:
         return answer.json if answer else None
 
     def _ask(self, path: str) -> tuple[Answer | None, dict[str, Any]]:
-        """What an address answers, with the token where it refuses without, and the keys of a check that ask so."""
+        """Request an address, with the token if it refuses without; return the answer and the keys of such a check."""
         url = f"{self.target.endpoint(self.name)}{path}"
         try:
             answer = self.http.get(url, timeout=SECONDS)
@@ -162,7 +162,7 @@ def _is_page(answer: Answer) -> bool:
 
 
 def _state(first: Any, second: Any) -> dict[str, Any]:
-    """What an answer says twice alike and in a word, or by true: what goes with a release, as its version, does not."""
+    """Return a check of a value that is one word or true, and equal in both answers; a release's version is excluded."""
     if not (isinstance(first, dict) and isinstance(second, dict)):
         return {}
     stays = {key: value for key, value in first.items() if second.get(key) == value and re.fullmatch(r"\w+", key)}
@@ -170,7 +170,7 @@ def _state(first: Any, second: Any) -> dict[str, Any]:
 
 
 def _fields(answer: Any) -> list[str]:
-    """The paths of an answer's fields: of each element of its list, else of itself."""
+    """Return the paths of an answer's fields: those of each list element, else its own."""
     if isinstance(answer, dict):
         lists = [(key, value) for key, value in answer.items() if isinstance(value, list) and re.fullmatch(r"\w+", key)]
         if len(lists) == 1:

@@ -1,4 +1,4 @@
-"""Derive what a feature's migrations changed, from the best state of before that is to be found. The target is only read."""
+"""Derive what a feature's migrations changed, from the best available earlier state. The target is only read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runbook_lib.postgres.restore.dump_inspector import newest
 from runbook_lib.rehearsal import draft as drafting
 from runbook_lib.rehearsal.draft import Made
 
-LARGEST = 256 * 2**20  # bytes of a backup that is loaded unasked
+LARGEST = 256 * 2**20  # bytes; a larger backup is loaded only on request
 _ROWS = re.compile(
     r"""\b(?:update|insert|delete|merge|copy|truncate|do|call|select|execute)\b
     |\bdrop\b(?!\s+(?:index|constraint|default|not|trigger|view|policy|rule|function|expression|identity)\b)
@@ -32,7 +32,7 @@ _NO_STATEMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\bon\s+(?:update|delete)\b|\bdo\
 
 @dataclass(frozen=True)
 class Changes:
-    """A draft of the changes with where its state of before comes from, or what is to be done for one."""
+    """A draft of the changes and the source of its earlier state, or the question that must be answered first."""
 
     made: Made | None = None
     source: str = ""
@@ -50,22 +50,22 @@ def derive(
     own: Path,
     report: Callable[[str], None],
 ) -> Changes:
-    """Draft what the migrations changed, and write the files of that. Changes `folder` and `own`.
+    """Draft what the migrations changed, and write the draft's files. Changes `folder` and `own`.
 
-    A target that recovers a point in time (`before`) gets the dump of that among its backups.
+    If the target supports point-in-time recovery (`before`), that state is dumped into its backups.
 
     Args:
-        target: Whose backups may be the state of before.
-        feature: The feature's id, which names the files.
-        of: The migrations; None where only their scripts are given.
-        given: The state of before, and the scripts, as far as somebody names them.
-        server: A server for it, as `rehearsal.draft.make` takes it.
-        folder: Where the files go.
-        own: A folder for what is needed meanwhile.
-        report: Gets what is done.
+        target: Its backups may supply the earlier state.
+        feature: The feature's id; it names the files.
+        of: The migrations; None if only their scripts are given.
+        given: The earlier state and the scripts, if the caller names them.
+        server: A server for the draft, as for `rehearsal.draft.make`.
+        folder: Where the files are written.
+        own: A folder for temporary files.
+        report: Receives progress messages.
 
     Raises:
-        ParametersError: A file that is given is missing or cannot be loaded.
+        ParametersError: A given file is missing or cannot be loaded.
     """
     before, scripts_given = given
     if not scripts_given:
@@ -95,7 +95,7 @@ def derive(
 def _states(
     target: Target, feature: str, of: Candidate | None, files: Sequence[Path], own: Path, report: Callable[[str], None]
 ) -> Iterator[tuple[Path, str]]:
-    """What may be the state of before, best first, each with what it is."""
+    """Yield candidates for the earlier state, best first, each with a description."""
     backup = newest(Path(target.backups.directory), target.backups.pattern)
     if backup and backup.stat().st_size <= LARGEST:
         yield backup, f"the newest backup, {backup.name}"
@@ -123,12 +123,12 @@ def _ask(target: Target, feature: str) -> str:
 
 
 def _touch_rows(files: Sequence[Path]) -> bool:
-    """Whether any script may write or drop rows, which a state of before without rows would not show."""
+    """Whether any script may write or drop rows; an earlier state without rows would not show that."""
     return any(_ROWS.search(_NO_STATEMENT.sub(" ", path.read_text())) for path in files)
 
 
 def _earlier(migration: Migration, checkout: Checkout) -> dict[str, str]:
-    """The SQL of the migrations before the feature's, in order; none where it is not to be found."""
+    """Return the SQL of the migrations before the feature's, in order; none if it cannot be found."""
     texts = read(migration, checkout)
     own = set(migration.versions)
     shown = [forms(migration, path, text) for path, text in texts.items()]

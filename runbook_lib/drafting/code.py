@@ -1,4 +1,4 @@
-"""Find a feature's commits in each repository of a target, and the files that they add."""
+"""Find a feature's commits in each repository of a target, and the files they add."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Code:
     checkout: Checkout
     report: commits.Report
     added: tuple[str, ...]
-    """Files that the feature adds and that are there."""
+    """Existing files that the feature added."""
 
     @property
     def own(self) -> list[Commit]:
-        """The feature's commits, as the log has them: newest first."""
+        """The feature's commits in the order of the log: newest first."""
         return [each.commit for each in self.report.found.findings if each.action in OWN]
 
     @property
     def asks(self) -> list[Finding]:
-        """The commits that somebody has to decide about."""
+        """The commits that somebody must decide about."""
         return self.report.found.asks
 
     def knew(self, word: str) -> bool:
-        """Whether the code from before the feature has a word that the feature's own lines do not have. Read-only."""
+        """Whether the code before the feature has a word that the feature's own lines do not. Read-only."""
         below = self.report.found.below
         if not below:
             return True
@@ -46,7 +46,7 @@ class Code:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The words of the lines that the feature adds, without those of the lines that it replaces. Read-only."""
+        """The words of the lines the feature adds, minus those of the lines it replaces. Read-only."""
         ids = [commit.id for commit in self.own]
         shown = self.checkout.git("show", "--format=", "--unified=0", "--no-ext-diff", *ids).output if ids else ""
         added, replaced = (
@@ -57,24 +57,24 @@ class Code:
 
 
 def look(target: Target, feature: str) -> tuple[list[Code], list[str]]:
-    """Find the feature in each repository that holds commits of it, and say why one cannot be looked at. Read-only."""
+    """Find the feature in each repository with commits of it; note each repository that cannot be read. Read-only."""
     found, notes = list[Code](), list[str]()
     for name, described in target.repositories.items():
         try:
             report = commits.report(Path(described.path), feature)
         except RunbookError as error:
-            notes.append(f"{name} was not looked at: {error.what}")
+            notes.append(f"{name} could not be read: {error.what}")
             continue
         if report.found.findings and report.status is not Status.NOTHING:
             checkout = Checkout(Path(described.path), LocalProcesses())
             found.append(Code(name, checkout, report, _added(checkout, report)))
         elif report.refused:
-            notes.append(f"{name} was not looked at: {report.refused.because}")
+            notes.append(f"{name} could not be searched: {report.refused.because}")
     return found, notes
 
 
 def require(found: list[Code], target: Target, feature: str, notes: list[str]) -> None:
-    """See that there is something to draft a plan for. Read-only.
+    """Check that there is a feature to draft a plan for. Read-only.
 
     Raises:
         ParametersError: No repository holds a commit of the feature.
@@ -90,7 +90,7 @@ def require(found: list[Code], target: Target, feature: str, notes: list[str]) -
 
 
 def _added(checkout: Checkout, report: commits.Report) -> tuple[str, ...]:
-    """The files that the feature's commits add, of those that are there."""
+    """Return the files that the feature's commits added and that still exist."""
     ids = [each.commit.id for each in report.found.findings if each.action in OWN]
     if not ids:
         return ()

@@ -1,4 +1,4 @@
-"""Write a drafted plan as text: short, and each part with a comment that says where it comes from. Pure."""
+"""Write a drafted plan as YAML text: short, with a comment on each part's source. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 WIDTH = 120
-DECIDE = "# decide: "  # begins the comment above an open point
+DECIDE = "# decide: "  # starts the comment above an open question
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some keys of a plan, and where they come from; of a value that is null, what is asked."""
+    """Some keys of a plan and their source; for a null value, the question."""
 
     keys: Mapping[str, Any]
     comment: str = ""
@@ -23,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Entries:
-    """A key of a plan whose entries have a comment each; `asks` where they are null."""
+    """A key of a plan whose entries each have a comment; `asks` holds the questions for null entries."""
 
     key: str
     entries: Mapping[str, tuple[Any, str]]
@@ -49,7 +49,7 @@ def text(title: str, parts: Sequence[Part | Entries]) -> str:
 
 
 def _entry(name: str, value: Any) -> list[str]:
-    """An entry on a line, or on one for each of its own where it asks what is to be decided."""
+    """Format an entry on one line, or on one line per question if it has open ones."""
     if not (isinstance(value, Mapping) and "decide" in value):
         return _pair("  ", name, value)
     lines = [f"  {flow(name)}:", "    decide:"]
@@ -59,9 +59,9 @@ def _entry(name: str, value: Any) -> list[str]:
 
 
 def _pair(indent: str, key: str, value: Any) -> list[str]:
-    """A key with its value, on one line where that is not too long, else each of the value's own on its own."""
+    """Format a key and its value on one line if short enough, else one line per part of the value."""
     one = f"{indent}{flow(key)}: {flow(value)}"
-    asks = isinstance(value, Mapping) and None in value.values()  # below the comment that says what
+    asks = isinstance(value, Mapping) and None in value.values()  # an open question is above
     if len(one) <= WIDTH or asks or not isinstance(value, Mapping | list):
         return [one]
     if isinstance(value, list):
@@ -70,7 +70,7 @@ def _pair(indent: str, key: str, value: Any) -> list[str]:
 
 
 def comment(said: str, indent: str = "", begins: str = "# ") -> list[str]:
-    """A text as comment lines. Pure."""
+    """Format a text as comment lines. Pure."""
     if not said:
         return []
     first, later = indent + begins, f"{indent}#   "
@@ -79,6 +79,6 @@ def comment(said: str, indent: str = "", begins: str = "# ") -> list[str]:
 
 
 def flow(value: Any) -> str:
-    """A value on one line. Pure."""
+    """Format a value on one line. Pure."""
     written: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
     return written.removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""Find a feature's migrations: which tool has their files, by the table of tools, and what its history holds of them."""
+"""Find a feature's migrations: the tool that owns their files, and what its history table says of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from runbook_lib.postgres.catalog import has_column
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.migration_history import Applied, History
 
-ANY = "plain"  # the tool whose files may be called anything: it counts where no other fits
-NOTHING, TABLE, ROWS = range(3)  # what a history shows of the files
-LAST = 20  # other files that are looked at for how the history calls them
+ANY = "plain"  # the tool that accepts any file name: used only if no other fits
+NOTHING, TABLE, ROWS = range(3)  # what a history table shows of the files
+LAST = 20  # other files inspected to learn how the history names files
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Candidate:
 
     @property
     def applied(self) -> bool:
-        """Whether the history has rows of them."""
+        """Whether the history has rows for them."""
         return self.shows == ROWS
 
     def as_plan(self) -> dict[str, object]:
-        """The keys of the plan. Pure."""
+        """Return the keys of the plan. Pure."""
         migration, tool = self.migration, migration_tools()[self.migration.tool]
         found: dict[str, object] = {"tool": migration.tool, "repository": migration.repository}
         found["versions"] = list(migration.versions)
@@ -53,7 +53,7 @@ class _Named:
 
 
 def look(found: Sequence[Code], postgres: Postgres) -> tuple[list[Candidate], str]:
-    """The tools that may have applied the feature's files, those of which the history shows most, and why it was not asked.
+    """Return the tools that may have applied the feature's files, best evidence first, and why the database was not asked.
 
     Read-only.
     """
@@ -74,7 +74,7 @@ def look(found: Sequence[Code], postgres: Postgres) -> tuple[list[Candidate], st
 
 
 def _has_sql(candidate: Candidate) -> bool:
-    """Whether the files are such as its tool applies, by whether it gives their SQL."""
+    """Whether the tool can give the SQL of the files, and so may apply them."""
     try:
         return bool(scripts(candidate.migration, candidate.code.checkout))
     except RunbookError:
@@ -82,7 +82,7 @@ def _has_sql(candidate: Candidate) -> bool:
 
 
 def _by_files(code: Code) -> Iterator[Candidate]:
-    """The tools, each with its folder and the files that the feature adds there."""
+    """Yield the tools, each with its folder and the files that the feature adds there."""
     texts = code.checkout.texts(code.added)
     for name, tool in migration_tools().items():
         found: dict[str, list[str]] = {}
@@ -99,10 +99,10 @@ def _by_files(code: Code) -> Iterator[Candidate]:
 
 
 def _folders(tool: MigrationTool, path: str) -> Iterator[str]:
-    """The folders above a file in which a tool may keep its files; of one that knows them by their text, the file's own."""
-    wanted = PurePosixPath(tool.directory).parts
+    """Yield the parent folders where a tool may keep a file; for a tool that recognises text, the file's own folder."""
+    folder = PurePosixPath(tool.directory).parts
     for parent in PurePosixPath(path).parents:
-        if not wanted or parent.parts[-len(wanted) :] == wanted:
+        if not folder or parent.parts[-len(folder) :] == folder:
             yield str(parent)
     if tool.content and not tool.files:
         yield str(PurePosixPath(path).parent)
@@ -115,7 +115,7 @@ def _migration(name: str, tool: MigrationTool, repository: str, directory: str, 
 
 
 def _by_history(connection: Connection, candidate: Candidate) -> Candidate:
-    """The same with the versions as the history calls them."""
+    """Return the candidate with the versions named as the history names them."""
     migration, checkout = candidate.migration, candidate.code.checkout
     table = _Named(migration.schema_ or DEFAULT_SCHEMA, migration.table)
     needed = {migration.column, *migration.where, *migration.half_applied, *migration.settled}
@@ -133,7 +133,7 @@ def _by_history(connection: Connection, candidate: Candidate) -> Candidate:
 
 
 def _called(connection: Connection, candidate: Candidate, checkout: Checkout) -> int:
-    """Which of the names that a file may have is the one in the history, by the files of others."""
+    """Return which of a file's possible names the history uses, judged by other files."""
     migration = candidate.migration
     others = [path for path in checkout.files(migration.directory) if path not in candidate.files][-LAST:]
     texts = checkout.texts(others) if migration.content else {}
@@ -151,21 +151,21 @@ def _says(connection: Connection, migration: Migration, checkout: Checkout, vers
 
 
 def left(candidates: Sequence[Candidate]) -> list[str]:
-    """What of the migrations is in no plan that names those of one folder, a line each. Pure."""
+    """Return a line for each migration that the plan leaves out, because it is in another folder. Pure."""
     own = candidates[0].files if candidates else ()
     return [
-        f"{', '.join(each.files)} in {each.code.repository} ({each.migration.title}): a plan has those of one tool"
+        f"{', '.join(each.files)} in {each.code.repository} ({each.migration.title}): a plan allows one tool only"
         for each in candidates[1:]
         if not set(each.files) & set(own)
     ]
 
 
 def where_from(candidate: Candidate, unasked: str) -> str:
-    """Where the migrations come from, in words. Pure."""
+    """Describe the source of the migrations. Pure."""
     files, table = ", ".join(candidate.files), candidate.migration.table
     says: Mapping[int, str] = {
-        ROWS: f"{table} says that they are applied",
-        TABLE: f"{table} has no row of them: applied nowhere yet",
+        ROWS: f"{table} lists them as applied",
+        TABLE: f"{table} has no row for them: not applied yet",
         NOTHING: f"the database was not asked: {unasked}" if unasked else "the database has no table of this tool",
     }
     return f"{files}, added in {candidate.code.repository}; {says[candidate.shows]}."

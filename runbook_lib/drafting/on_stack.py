@@ -1,4 +1,4 @@
-"""Draft a plan for a release of one's own on the stack that a file describes, where no target has it yet."""
+"""Draft a plan on a stack that a file describes, for a release that no target runs yet."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from runbook_lib.rehearsal.workspace import settled_in
 
 
 def draft(stack: str, feature: str, file: Path, *, folder: Path, report: Callable[[str], None]) -> Drafted:
-    """Bring up a stack with its release, write a plan for a feature by what is found there, and bring the stack down.
+    """Start a stack with its release, write a plan for a feature from what is found there, and stop the stack.
 
     Args:
         stack: The stack's file, or its name.
         feature: The id that its commits name.
-        file: Where the plan goes; it must not be there.
-        folder: Where the draft of the migrations goes: that of the plan, for a rehearsal to find it.
-        report: Gets what is done.
+        file: Where the plan is written; it must not exist.
+        folder: Where the draft of the migrations is written: the plan's folder, so that a rehearsal finds it.
+        report: Receives progress messages.
 
     Raises:
-        ParametersError: As `whole.draft`, or the stack's file does not fit.
+        ParametersError: As for `whole.draft`, or the stack's file does not fit.
         PreconditionError: A program of the stack is missing.
-        StackError: The stack does not come up.
+        StackError: The stack does not start.
     """
     whole.require_new(feature, file, folder)
     described = named_or_read(stack)

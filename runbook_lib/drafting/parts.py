@@ -1,4 +1,4 @@
-"""What a drafted plan says, part by part, of what was found at a target. Pure."""
+"""The parts of a drafted plan, from what was found at a target. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from runbook_lib.history.commits import SAYS
 from runbook_lib.history.decision import Status, listed
 from runbook_lib.rehearsal.draft import files
 
-FULL = "full"  # the standard plan's type that takes all of a feature back
-STAND_IN = {"sha256": "0" * 64}  # of a draft that is not made yet
+FULL = "full"  # the standard plan's type that rolls back the whole feature
+STAND_IN = {"sha256": "0" * 64}  # a placeholder for a draft that does not exist yet
 WITHIN = "30d"
 WAYS = "Answer {value: SQL}, {rows: QUERY}, {misfits: keep} or {columns: [C], from: TABLE, match: SQL}."
 
@@ -33,25 +33,25 @@ class Found:
     code: Sequence[Code]
     candidates: Sequence[Candidate]
     unasked: str
-    """Why the database was not asked for the migrations."""
+    """Why the database was not asked about the migrations."""
     derived: Changes
     services: Sequence[str]
     running: str
-    """What their manager says of them."""
+    """The service manager's report on them."""
     proposed: Sequence[Proposed]
 
     @property
     def of(self) -> Candidate | None:
-        """The migrations, by the likeliest tool."""
+        """The migrations, by the most likely tool."""
         return self.candidates[0] if self.candidates else None
 
     @property
     def rivals(self) -> list[str]:
-        """The tools that may have applied the same files."""
+        """Other tools that may have applied the same files."""
         return [each.migration.tool for each in self.candidates if self.of and set(each.files) & set(self.of.files)]
 
     def as_plan(self) -> dict[str, Any]:
-        """The plan without checks of its own, with a stand-in for what is to be decided."""
+        """Return the plan without checks of its own, with placeholders for open questions."""
         data: dict[str, Any] = {"feature": self.feature, "title": self.feature, "extends": "standard"}
         data |= {"migration": self.of.as_plan()} if self.of else {}
         draft = self.draft
@@ -60,7 +60,7 @@ class Found:
 
     @property
     def draft(self) -> dict[str, Any]:
-        """The part of the plan for what its migrations changed, empty where it has none."""
+        """Return the part of the plan for the changes of its migrations; empty if it has none."""
         made = self.derived.made
         if not made and not self.derived.asked:
             return {}
@@ -68,11 +68,11 @@ class Found:
 
 
 def parts(found: Found, standard: Plan) -> list[Part | Entries]:
-    """The parts of the plan, in order.
+    """Return the parts of the plan, in order.
 
     Args:
         found: What was found.
-        standard: The plan of that over the standard one, without checks of its own.
+        standard: The drafted plan merged over the standard one, without checks of its own.
     """
     repositories = {each.repository: _of_repository(each) for each in found.code}
     return [
@@ -114,16 +114,16 @@ def _of_draft(found: Found) -> str:
     if made is None:
         return f"decide: {found.derived.asked}"
     kept = Path(found.target.backups.directory)
-    lies = (
-        "It lies with the backups."
+    placed = (
+        "It is next to the backups."
         if made.file.resolve().parent == kept.resolve()
         else f"Put it and its states into {kept}."
     )
     if found.target.environment == "rehearsal":
-        lies = "A rehearsal finds it next to the plan."
-        lies += " It takes rows back, so production needs one made from its own backup." * bool(made.draft.from_rows)
+        placed = "A rehearsal finds it next to the plan."
+        placed += " It restores rows, so production needs one made from its own backup." * bool(made.draft.from_rows)
     stopped = f" STOPPED there: {made.draft.stopped}" if made.draft.stopped else ""
-    return f"Made from {source}; its changes: {len(made.draft.changes)}. {lies}{stopped}"
+    return f"Made from {source}; its changes: {len(made.draft.changes)}. {placed}{stopped}"
 
 
 def _of_repository(found: Code) -> tuple[Mapping[str, Any], str]:
@@ -139,7 +139,7 @@ def _of_repository(found: Code) -> tuple[Mapping[str, Any], str]:
 
 
 def _of_checks(found: Found, standard: Plan) -> list[Part | Entries]:
-    """What is proposed of what answers, in the full rollback and in triage, and who is called."""
+    """Return the proposed checks, for the full rollback and for triage, and the contacts."""
     said = list[Part | Entries]()
     if found.proposed:
         checks = [*standard.types[FULL].checks, *(each.name for each in found.proposed)]
@@ -148,10 +148,10 @@ def _of_checks(found: Found, standard: Plan) -> list[Part | Entries]:
         said = [
             Entries("checks", {each.name: (each.keys, each.seen) for each in found.proposed}),
             Part({"types": {FULL: {"checks": checks}}}, "The checks of the standard plan, and these."),
-            Part({"decision_matrix": rows}, "Where one of them fails, triage recommends the full rollback."),
+            Part({"decision_matrix": rows}, "If one of them fails, triage recommends the full rollback."),
         ]
     if any(each.startswith("contacts.") for each in lacking(standard, found.target)):
-        said.append(Part({"contacts": [*found.target.contacts]}, "Those whom the target names."))
+        said.append(Part({"contacts": [*found.target.contacts]}, "The contacts of the target."))
     return said
 
 

@@ -1,4 +1,4 @@
-"""Draft a whole plan for a feature from what is found at a target; the target is only read."""
+"""Draft a whole plan for a feature from what a target shows; the target is only read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from runbook_lib.system.processes import LocalProcesses
 
 @dataclass(frozen=True)
 class Drafted:
-    """A plan that was drafted: its file, what is to be decided in it, what cannot be taken back, and what was not seen."""
+    """A drafted plan: its file, open questions, what cannot be rolled back, and what was not seen."""
 
     file: Path
     text: str
@@ -48,11 +48,11 @@ class Drafted:
 
     @property
     def exit_code(self) -> int:
-        """0 where it is complete, 3 where code cannot be taken back, 4 where somebody has to decide."""
+        """0 if it is complete, 3 if code cannot be rolled back, 4 if somebody must decide."""
         return 3 if self.refused else 4 if self.asks else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return it as plain values."""
         return {
             "plan": str(self.file),
             "lines": len(self.text.splitlines()),
@@ -63,7 +63,7 @@ class Drafted:
         }
 
     def lines(self) -> list[str]:
-        """The same for a person."""
+        """Return it as lines for a person."""
         found = [f"{self.file}, {len(self.text.splitlines())} lines"]
         found += [f"  with {self.made.file} and {states_of(self.made.file).name}"] if self.made else []
         found += [f"  note: {each}" for each in self.notes]
@@ -84,20 +84,20 @@ def draft(
     folder: Path = Path(),
     report: Callable[[str], None] = lambda _: None,
 ) -> Drafted:
-    """Write a plan for a feature, and the draft of its migrations where it has some. Changes those files alone.
+    """Write a plan for a feature, and the draft of its migrations if it has any. Changes only those files.
 
     Args:
         target: Where the feature runs; it is only read.
         feature: The id that its commits name.
-        file: Where the plan goes; it must not be there.
-        before: A state of the database before the migrations; else one is looked for.
-        scripts: The migrations' SQL, in order; else the files of the checkout have it.
+        file: Where the plan is written; it must not exist.
+        before: A state of the database before the migrations; else the target is searched for one.
+        scripts: The migrations' SQL, in order; else the checkout's files are used.
         server: libpq settings of a server of the target's major version; "" for an embedded one.
-        folder: Where the draft of the migrations goes: the folder of the target's backups, for a rollback to find it.
-        report: Gets what is done.
+        folder: Where the draft of the migrations is written: the target's backups, where a rollback looks for it.
+        report: Receives progress messages.
 
     Raises:
-        ParametersError: A file is there already, no commit names the feature, or what is given cannot be read.
+        ParametersError: A file exists already, no commit names the feature, or a given file cannot be read.
     """
     require_new(feature, file, folder)
     report("looking for the feature's commits …")
@@ -121,14 +121,14 @@ def draft(
 
 
 def require_new(feature: str, file: Path, folder: Path) -> None:
-    """Make sure that no file is there that a draft would write. Read-only.
+    """Check that no file exists that the draft would write. Read-only.
 
     Raises:
-        ParametersError: One is.
+        ParametersError: One exists.
     """
     if there := [str(path) for path in (file, *files(feature, folder)) if path.exists()]:
         raise ParametersError(
-            f"{listed(there)} is there already, and a draft overwrites nothing.",
+            f"{listed(there)} exists already, and a draft overwrites nothing.",
             state="Nothing was written.",
             safe_next="Move it away, or name another file with -o or another folder with --folder.",
         )
@@ -162,7 +162,7 @@ def _derived(
 
 
 def _services(target: Target, found: Sequence[Code], candidates: Sequence[Candidate]) -> tuple[list[str], str]:
-    """The services that are built from what holds the feature, those of the migrations last, and what their manager says."""
+    """Return the services built from the feature's repositories, migrated ones last, and the manager's report on them."""
     named, built = {each.repository for each in found}, target.services.built_from
     last = candidates[0].code.repository if candidates else ""
     services = sorted((name for name in built if built[name] in named), key=lambda name: built[name] == last)

@@ -1,4 +1,4 @@
-"""What the runbook asks of git, through its own command line."""
+"""Run git through its own command line."""
 
 from runbook_lib.git.checkout import Checkout, Commit, PushRefused, Remote
 

@@ -1,4 +1,4 @@
-"""A work tree with its repository."""
+"""A git work tree and its repository."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from runbook_lib.redaction import redact
 from runbook_lib.system.processes import Completed, Processes
 
 T = TypeVar("T")
-AS_IT_IS = ("-c", "core.quotePath=false")  # names of files beyond ASCII
-MOST = 500  # characters of what a remote says that go into an error
+AS_IT_IS = ("-c", "core.quotePath=false")  # file names beyond ASCII unquoted
+MOST = 500  # characters of a remote's message that an error quotes
 
 
 class PushRefused(AdapterError):
-    """A rule or a hook of the remote refuses the push, as that of a protected branch does."""
+    """A rule or hook of the remote refuses the push, as for a protected branch."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Remote:
         return f"{self.name}/{self.branch}"
 
     def tip(self) -> str:
-        """The commit that the branch is at there, "" where there is no such branch. Read-only.
+        """Return the branch's commit there, "" if the branch does not exist. Read-only.
 
         Raises:
             AdapterError: The remote does not answer.
@@ -46,7 +46,7 @@ class Remote:
         return found[0] if found else ""
 
     def bring(self, tip: str, into: Path) -> None:
-        """Have the objects of `tip` in the clone `into`; the checkout itself is only read. Read-only.
+        """Fetch the objects of `tip` into the clone `into`; the checkout itself is only read. Read-only.
 
         Raises:
             AdapterError: The remote does not answer.
@@ -64,26 +64,26 @@ class Remote:
         )
 
     def push(self, commit: str, *, replacing: str = "", made_in: Path | None = None) -> None:
-        """Move the branch there to `commit`, forward only; `replacing` names the one commit that it may replace instead.
+        """Move the branch there to `commit`, forward only, or replacing exactly the commit `replacing`.
 
         Changes the remote.
 
         Args:
-            made_in: The clone that holds the commit, where the checkout does not: it gets it first, for the name by which
-                git keeps the remote's branch would else point to a commit that is not there.
+            made_in: The clone that holds the commit, if the checkout does not. The checkout gets the commit first: otherwise
+                its remote-tracking branch would point to a missing commit.
 
         Raises:
-            PushRefused: A rule or a hook of the remote refuses it; the remote is as it was.
-            AdapterError: The remote does not answer, or has moved; it is as it was.
+            PushRefused: A rule or hook of the remote refuses it; the remote is unchanged.
+            AdapterError: The remote does not answer, or has moved; it is unchanged.
         """
         if made_in:
             self.git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(made_in), commit)
         self._push(f"{commit}:", self._lease(replacing)).require()
 
     def try_push(self, commit: str, made_in: Path, *, replacing: str = "") -> None:
-        """Make the same push, of a commit in a clone, but for the last step: it shows whether we may push there. Read-only.
+        """Push a clone's commit as a dry run, which shows whether we may push there. Read-only.
 
-        git asks neither rules nor hooks of the remote then, so that a protected branch does not show.
+        The dry run reaches neither rules nor hooks of the remote, so a protected branch does not show.
 
         Raises:
             AdapterError: The remote does not answer, does not let us push, or has moved.
@@ -92,7 +92,7 @@ class Remote:
         self._push(f"{commit}:", [*self._lease(replacing), "--dry-run", "--no-verify"], env).require()
 
     def delete(self, commit: str) -> None:
-        """Delete the branch there, if it is at `commit`. Changes the remote.
+        """Delete the branch there if it is at `commit`. Changes the remote.
 
         Raises:
             AdapterError: The remote does not answer, refuses, or has moved.
@@ -100,7 +100,7 @@ class Remote:
         self._push(":", self._lease(commit)).require()
 
     def pushing(self, source: str, *, replacing: str = "") -> list[str]:
-        """What follows `git` in the command of `push`. Pure."""
+        """Return the arguments of the git command that `push` runs. Pure."""
         return self._pushing(source, self._lease(replacing))
 
     def _pushing(self, source: str, how: Sequence[str]) -> list[str]:
@@ -117,7 +117,7 @@ class Remote:
             raise PushRefused(
                 redact(f"{self} refuses the push, {refused[1]}{': ' if said else '.'}{said}"),
                 where=str(self.git.path),
-                state=f"Nothing was pushed: {self} is as it was.",
+                state=f"Nothing was pushed: {self} is unchanged.",
             )
         return done
 
@@ -126,10 +126,10 @@ class Remote:
 
 
 def followed_by(git: Git) -> Remote:
-    """The remote branch that the checked out branch follows. Read-only.
+    """Return the upstream branch of the checked out branch. Read-only.
 
     Raises:
-        PreconditionError: It follows none.
+        PreconditionError: It has none.
     """
     branch = git.says("symbolic-ref", "--quiet", "--short", "HEAD")
     listed = git.attempt("config", "--null", "--get-regexp", r"^(branch\..*\.(remote|merge)|remote\..*\.url)$").output
@@ -137,7 +137,7 @@ def followed_by(git: Git) -> Remote:
     name, merge = (settings.get(f"branch.{branch}.{key}", "") for key in ("remote", "merge"))
     if not (branch and merge and name not in ("", ".") and f"remote.{name}.url" in settings):
         raise PreconditionError(
-            f"The branch {branch or 'HEAD'} of {git.path} follows no branch of a remote.",
+            f"The branch {branch or 'HEAD'} of {git.path} has no upstream branch.",
             where=str(git.path),
             state="Nothing was pushed.",
             safe_next="Name the remote with `git remote add`, and the branch with "
@@ -159,7 +159,7 @@ class Commit:
     parents: tuple[str, ...]
     subject: str
     body: str
-    author: str = ""  # with the time of writing, which a cherry-pick and a rebase keep
+    author: str = ""  # with the author date, which a cherry-pick and a rebase keep
 
     @property
     def is_merge(self) -> bool:
@@ -181,10 +181,10 @@ class Checkout:
         return Git(self.path, self.processes, self.hook_timeout)
 
     def require_ready(self, ignoring: Collection[Path] = (), *, may_differ: bool = False) -> None:
-        """See that code can be taken back here; see `obstacle` for what may be left out. Read-only.
+        """Check that code can be reverted here; `obstacle` explains the arguments. Read-only.
 
         Raises:
-            PreconditionError: There is no such work tree, it is dirty or on no branch, or something was left unfinished.
+            PreconditionError: The work tree does not exist, is dirty or on no branch, or has an unfinished operation.
         """
         if found := obstacle(self.git, ignoring, may_differ=may_differ):
             raise PreconditionError(
@@ -192,46 +192,46 @@ class Checkout:
             )
 
     def own_directory(self) -> Path | None:
-        """Where the runbook keeps files of its own in this repository; None where there is none. Read-only."""
-        if (self.path / ".git" / "HEAD").is_file():  # as nearly everywhere, so git need not be asked
+        """Return where the runbook keeps its own files in this repository, None without a repository. Read-only."""
+        if (self.path / ".git" / "HEAD").is_file():  # true almost everywhere; saves a git call
             return (self.path / ".git" / OWN).resolve()
         common = self.git.says("rev-parse", "--git-common-dir") if self.path.is_dir() else ""
         return Path(self.path, common, OWN).resolve() if common else None
 
     def head(self) -> str:
-        """The id of the commit that is checked out. Read-only."""
+        """Return the id of the checked out commit. Read-only."""
         return self._loose_head() or self.git("rev-parse", "HEAD").output.strip()
 
     def remote(self) -> Remote:
-        """The remote branch that the checked out branch follows; PreconditionError where it follows none. Read-only."""
+        """Return the upstream branch of the checked out branch; PreconditionError if it has none. Read-only."""
         return followed_by(self.git)
 
     def hook(self, name: str) -> str:
-        """A hook that git would run here, by its path; "" where there is none. Read-only."""
+        """Return the path of a hook that git would run here, "" if there is none. Read-only."""
         path = Path(self.path, self.git.says("rev-parse", "--git-path", f"hooks/{name}"))
         return str(path) if os.access(path, os.X_OK) and path.is_file() else ""
 
     def changed_files(self) -> list[str]:
-        """Tracked files that differ from the commit checked out. Read-only."""
+        """Return tracked files that differ from the checked out commit. Read-only."""
         return self.git("status", "--porcelain", "--untracked-files=no").output.splitlines()
 
     def untracked(self) -> list[str]:
-        """What git does not track here, ignored or not; a folder without tracked files is one entry with a final "/".
+        """Return untracked paths, ignored or not; a folder without tracked files is one entry with a final "/".
 
         Read-only.
         """
         return self._listed("ls-files", "--others", "--directory", "--no-empty-directory")
 
     def ignored(self) -> list[str]:
-        """What of that git ignores. Read-only."""
+        """Return the untracked paths that git ignores. Read-only."""
         return self._listed("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--no-empty-directory")
 
     def altered(self) -> list[str]:
-        """The tracked files that are not as they were checked out. Read-only."""
+        """Return tracked files that differ from what was checked out. Read-only."""
         return self._listed("diff", "--name-only", "--ignore-submodules")
 
     def clean(self) -> None:
-        """Have this work tree hold what is committed and nothing else. Changes it."""
+        """Reset this work tree to what is committed and delete everything else. Changes it."""
         self.git("reset", "--quiet", "--hard")
         self.git("clean", "-ffdxq")
 
@@ -239,7 +239,7 @@ class Checkout:
         return [name for name in self.git(*arguments, "-z").output.split("\0") if name]
 
     def log(self, tip: str = "HEAD", most: int | None = None) -> list[Commit]:
-        """Every commit that `tip` holds, newest first, or the `most` newest. Read-only."""
+        """Return every commit that `tip` contains, newest first, or the `most` newest. Read-only."""
         form = _FIELD.join(("%H", "%P", "%s", "%b", "%an %ae %at")) + _RECORD
         limit = [f"--max-count={most}"] if most else []
         records = self.git(
@@ -249,12 +249,12 @@ class Checkout:
         return [Commit(i, tuple(p.split()), s, b, author) for i, p, s, b, author in fields]
 
     def resolved(self, name: str) -> str:
-        """The full id of a commit, "" where there is none of that name. Read-only."""
+        """Return the full id of a commit, "" if the name is unknown. Read-only."""
         loose = self._loose_head() if name == "HEAD" else ""
         return loose or self.git.says("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
 
     def _loose_head(self) -> str:
-        """What HEAD is by the files of a plain repository, "" where only git can say; it is asked for often. Read-only."""
+        """Read HEAD from the files of a plain repository, "" if only git can resolve it; called often. Read-only."""
         try:
             branch = (self.path / ".git" / "HEAD").read_text(encoding="utf-8").removeprefix("ref: ").strip()
             found = (self.path / ".git" / branch).read_text(encoding="utf-8").strip() if branch.startswith("refs/") else ""
@@ -263,21 +263,22 @@ class Checkout:
         return found if FULL.fullmatch(found) else ""
 
     def between(self, older: str, newer: str) -> list[str]:
-        """The ids of the commits that `newer` holds and `older` does not, newest first. Read-only."""
+        """Return the ids of the commits that `newer` contains and `older` does not, newest first. Read-only."""
         return self.git("rev-list", "--topo-order", newer, f"^{older}", "--").output.split()
 
     def holds(self, commit: str, tip: str = "HEAD") -> bool:
-        """Whether a commit is among those that `tip` holds. Read-only."""
+        """Whether `tip` contains a commit. Read-only."""
         return self.git.attempt("merge-base", "--is-ancestor", commit, tip).exit_code == 0
 
     def differing(self, older: str, newer: str) -> list[str]:
-        """The files that differ between two commits; a renamed one is two. Read-only."""
+        """Return the files that differ between two commits; a renamed file counts twice. Read-only."""
         return [f for f in self.git("diff", "--name-only", "--no-renames", "-z", older, newer).output.split("\0") if f]
 
     def scratch(self, path: Path, at: str = "") -> Clone:
-        """A clone at `path` that shares the objects here and writes nothing. Read-only.
+        """Make a clone at `path` that shares the objects here; this repository is only read. Read-only.
 
-        Of the branch, to be built; or of the commit `at`, whose files are as git keeps them, without filters and line ends.
+        It is on the branch, to be built, or at the commit `at`, with files exactly as git stores them: no filters, no
+        line-end conversion.
         """
         bare = ["--no-tags", "--template=", f"--config=core.hooksPath={os.devnull}"]  # a hook could change the commit
         bare += ["--no-checkout"] if at else []
@@ -291,12 +292,12 @@ class Checkout:
         return clone
 
     def revert(self, commit: Commit, by: str, at: datetime) -> bool:
-        """Commit the reverse of a commit, a merge by its first parent. Changes this work tree.
+        """Commit the reverse of a commit, for a merge by its first parent. Changes this work tree.
 
-        Returns whether anything of it was left to take back.
+        Returns whether anything was left to revert.
 
         Raises:
-            PreconditionError: It conflicts with later work; the work tree is as it was.
+            PreconditionError: It conflicts with later work; the work tree is unchanged.
         """
         mainline = ["--mainline", "1"] if commit.is_merge else []
         done = self.git.attempt(*_identity(by), "revert", "--no-edit", *mainline, commit.id, at=at)
@@ -308,25 +309,25 @@ class Checkout:
         if nothing_left:
             return False
         raise PreconditionError(
-            f"Taking back {commit.id[:12]} ({commit.subject}) conflicts with later work in: "
+            f"Reverting {commit.id[:12]} ({commit.subject}) conflicts with later work in: "
             f"{', '.join(files) or done.errors.strip()}.",
             where=str(self.path),
             state="The deployed checkout was not touched.",
-            safe_next="Resolve it by hand on a branch, or take the later commit back too, and run the preview again.",
+            safe_next="Resolve it by hand on a branch, or revert the later commit too, and run the preview again.",
         )
 
     def deleted_below(self, since: str, directory: str) -> list[str]:
-        """The files below a directory that are there at `since` and gone at HEAD. Read-only."""
+        """Return the files below a directory that exist at `since` and not at HEAD. Read-only."""
         gone = ("diff", "--name-only", "--diff-filter=D", since, "HEAD")
         return self.git(*AS_IT_IS, *gone, "--", directory).output.splitlines()
 
     def keep(self, files: Sequence[str], since: str, message: str, by: str, at: datetime) -> None:
-        """Commit some files as they were at `since`. Changes this work tree."""
+        """Commit some files in their state at `since`. Changes this work tree."""
         self.git("checkout", since, "--", *files)
         self.git(*_identity(by), "commit", "--quiet", f"--message={message}", at=at)
 
     def bring(self, source: Path, commit: str) -> None:
-        """Have a commit of another repository in this one, where it is not yet. Changes the repository's objects only."""
+        """Fetch a commit from another repository if it is missing here. Changes the repository's objects only."""
         if not self.resolved(commit):
             quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
             self.git("fetch", *quiet, str(source), commit)
@@ -335,46 +336,46 @@ class Checkout:
         """Move the branch forward to a commit, without a merge. Changes this work tree.
 
         Raises:
-            AdapterError: That commit does not follow from HEAD, or files stand in the way; nothing was changed.
+            AdapterError: That commit does not descend from HEAD, or files block the move; nothing was changed.
         """
         self.git("merge", "--quiet", "--ff-only", commit)
 
     def back_to(self, commit: str) -> None:
-        """Move the branch to a commit, keeping local changes; refuses where they clash. Changes this work tree."""
+        """Move the branch to a commit and keep local changes; refuses if they clash. Changes this work tree."""
         self.git("reset", "--quiet", "--keep", commit)
 
     def half_way_to(self, commit: str) -> bool:
-        """Whether a move to `commit` was cut short; see `is_half_moved`. Read-only."""
+        """Whether a move to `commit` was interrupted; see `is_half_moved`. Read-only."""
         return is_half_moved(self.git, commit)
 
     def end_move_to(self, commit: str) -> None:
-        """End a move that was cut short, as `half_way_to` tells it. Changes this work tree."""
+        """Finish a move that `half_way_to` reports as interrupted. Changes this work tree."""
         self.git("reset", "--quiet", "--hard", commit)
 
     def keep_ref(self, name: str, commit: str) -> None:
-        """Have a name hold a commit, so that it cannot get lost. Changes the repository's references only."""
+        """Keep a commit under a name, so that it cannot get lost. Changes the repository's references only."""
         self.git("update-ref", name, commit)
 
     def drop_ref(self, name: str) -> None:
-        """Take a name away, where it is there. Changes the repository's references only."""
+        """Delete a name if it exists. Changes the repository's references only."""
         self.git("update-ref", "-d", name)
 
     def files(self, directory: str) -> list[str]:
-        """The names of tracked files below a directory at HEAD. Read-only."""
+        """Return the names of tracked files below a directory at HEAD. Read-only."""
         return self.git(*AS_IT_IS, "ls-files", "--", directory).output.splitlines()
 
     def files_ever(self, directory: str) -> list[str]:
-        """The names of files below a directory that any commit of the branch added. Read-only."""
+        """Return the names of files below a directory that any commit of the branch added. Read-only."""
         added = ("log", "--format=", "--name-only", "--no-renames", "--diff-filter=A", "-m", "HEAD")
         return sorted(set(self.git(*AS_IT_IS, *added, "--", directory).output.splitlines()))
 
     def texts(self, files: Sequence[str]) -> dict[str, str]:
-        """The texts of tracked files at HEAD, by their names; of those that are not there none. Read-only."""
+        """Return the texts of tracked files at HEAD by name; missing files are left out. Read-only."""
         named = {path.encode().decode(BYTES): path for path in files}
         return self._texts({named[path]: entry.blob for path, entry in entries(self.git, "HEAD", list(named)).items()})
 
     def texts_ever(self, directory: str) -> dict[str, str]:
-        """The last text of each file that any commit of the branch put below a directory, by its name. Read-only."""
+        """Return the last text of each file that any commit of the branch wrote below a directory, by name. Read-only."""
         options = ("--raw", "--no-abbrev", "--format=", "--no-renames", "--diff-filter=AM", "-m", "--reverse", "HEAD")
         said = self.git(*AS_IT_IS, "log", *options, "--", directory).output
         rows = (line.split("\t", 1) for line in said.splitlines() if line)
@@ -385,7 +386,7 @@ class Checkout:
         return {path: found[blob].encode(BYTES).decode(errors="replace") for path, blob in blobs.items()}
 
     def added_by(self, files: Sequence[str]) -> list[str]:
-        """The commits that added some files, short id and subject, newest first. Read-only."""
+        """Return the commits that added some files, short id and subject, newest first. Read-only."""
         return self.git("log", "--format=%h %s", "--diff-filter=A", "HEAD", "--", *files).output.splitlines()
 
 
@@ -394,7 +395,7 @@ FULL = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Clone(Checkout):
-    """A clone of this process's own: what it has once said of commits named by their full ids is not asked again."""
+    """A clone that only this process uses: it caches what git says of commits named by their full ids."""
 
     _known: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -416,7 +417,7 @@ class Clone(Checkout):
         return self._once("resolved", super().resolved, name)
 
     def _once(self, question: str, ask: Callable[..., T], *commits: str) -> T:
-        """The answer; one that says no may change once a commit is brought here, and is not kept."""
+        """Return the cached answer; a "no" may change once a commit is fetched, and is not cached."""
         if not all(map(FULL.fullmatch, commits)):
             return ask(*commits)
         known: T | None = self._known.get((question, *commits))

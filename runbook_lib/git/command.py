@@ -1,6 +1,6 @@
-"""Runs git: never asking, never with an editor, never taking a lock that a look does not need.
+"""Run git without prompts, without an editor, and without locks that a read does not need.
 
-Hooks are somebody's own programs: a test suite before a push, say. They run in git's process group, and end with it.
+Hooks are somebody's own programs, such as a test suite before a push. They run in git's process group, and end with it.
 """
 
 import json
@@ -16,35 +16,33 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Completed, Processes
 
-VARIABLE = (
-    "GIT_TRACE2_EVENT"  # the file to which git, and each git that it starts, appends what it does, a JSON object a line
-)
+VARIABLE = "GIT_TRACE2_EVENT"  # the file to which git and each child git append events, one JSON object a line
 
-Child = tuple[str, int]  # the id of a git in its trace, and the number that it gave its child
+Child = tuple[str, int]  # a git's id in its trace, and the number it gave its child
 
 
 class HookWatch:
-    """Is asked again and again while a git runs; see `Processes.run`, argument `hold`."""
+    """Watches the time limits while a git runs: the argument `hold` of `Processes.run`."""
 
     def __init__(self, where: Path, trace: Path, own: float, hook: float) -> None:
-        """`own`: seconds that git may take without its hooks; `hook`: seconds that each hook may take."""
+        """`own`: seconds allowed for git without its hooks; `hook`: seconds allowed for each hook."""
         self._where, self._trace = where, trace
         self._limits = own, hook
         self._read = 0
-        self._running: dict[Child, str] = {}  # the hook's name, oldest first
-        self._took: dict[Child | None, float] = {None: 0.0}  # seconds until now; None is git itself
+        self._running: dict[Child, str] = {}  # the hooks' names, oldest first
+        self._took: dict[Child | None, float] = {None: 0.0}  # seconds so far; None is git itself
         self._looked = time.monotonic()
 
     def __call__(self) -> bool:
-        """Never have git stand still.
+        """Return False, so that git is never paused.
 
         Raises:
-            AdapterError: git, or a hook of its, has taken longer than it may.
+            AdapterError: git, or one of its hooks, exceeded its limit.
         """
         now, before = time.monotonic(), next(iter(self._running), None)
         self._follow()
         child = next(iter(self._running), None)
-        child = child if child == before else None  # one that has just begun has taken nothing yet
+        child = child if child == before else None  # one that has just started has used no time yet
         self._took[child] = self._took.get(child, 0.0) + now - self._looked
         self._looked = now
         own, hook = self._limits
@@ -54,7 +52,7 @@ class HookWatch:
             raise self._too_slow(
                 f"The hook {self._running[child]}",
                 hook,
-                f"See what the hook waits for; where it needs longer, raise hook_timeout of the repository at {self._where} "
+                f"See what the hook waits for; if it needs longer, raise hook_timeout of the repository at {self._where} "
                 "in the target file.",
             )
         return False
@@ -75,15 +73,15 @@ class HookWatch:
 
     def _too_slow(self, who: str, limit: float, remedy: str) -> AdapterError:
         return AdapterError(
-            f"{who} did not end within {limit:g} s, and was ended with all that it had started.",
+            f"{who} did not end within {limit:g} s, and was ended with everything it had started.",
             where=str(self._where),
-            state="git was ended with it; what it had done by then is unknown.",
-            safe_next=f"{remedy} Then run the step again: it looks at what is done first.",
+            state="git was ended too; what it had done by then is unknown.",
+            safe_next=f"{remedy} Then run the step again: it first checks what is done.",
         )
 
 
-TIMEOUT = 120.0  # seconds that git may take, without its hooks
-HOOK_TIMEOUT = 60.0  # seconds that each hook may take, where the target does not say
+TIMEOUT = 120.0  # seconds for git without its hooks
+HOOK_TIMEOUT = 60.0  # seconds for each hook, unless the target sets it
 SILENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 
 
@@ -103,7 +101,7 @@ class Git:
         input: str | None = None,
         encoding: str = "utf-8",
     ) -> Completed:
-        """Run a command of git's. Changes what it changes.
+        """Run a git command. Changes what the command changes.
 
         Raises:
             AdapterError: It failed.
@@ -118,7 +116,7 @@ class Git:
         input: str | None = None,
         encoding: str = "utf-8",
     ) -> Completed:
-        """The same where failing is an answer; `at` is the date of a commit that it makes. Changes what it changes."""
+        """Run a git command that may fail; `at` is the date of a commit it makes. Changes what the command changes."""
         environment = {**SILENT, **(env or {})}
         if at:
             environment |= {"GIT_AUTHOR_DATE": at.isoformat(), "GIT_COMMITTER_DATE": at.isoformat()}
@@ -132,20 +130,20 @@ class Git:
             )
 
     def says(self, *arguments: str) -> str:
-        """What a command prints, "" where it fails. Read-only."""
+        """Return what a command prints, "" if it fails. Read-only."""
         done = self.attempt(*arguments)
         return done.output.strip() if done.exit_code == 0 else ""
 
 
 BYTES = "latin-1"
-LONGEST = 2000  # paths that one command names; more are all read
+LONGEST = 2000  # paths named in one command; for more, all files are read
 COMMIT = "\x01"
 PLAIN = "100644"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit did to one file, by its first parent."""
+    """What a commit did to one file, compared with its first parent."""
 
     status: str  # A, M, D, T, or R: renamed from `old_path`
     old_path: str
@@ -163,7 +161,7 @@ class Entry:
 
 
 def changes(git: Git, tip: str, below: str = "") -> dict[str, list[Change]]:
-    """What each commit that `tip` holds and `below` does not changed by its first parent, with renames. Read-only."""
+    """Return what each commit in `below`..`tip` changed against its first parent, with renames. Read-only."""
     options = ("--raw", "-M", "-l1000", "-z", "--no-abbrev", f"--format={COMMIT}%H", "--diff-merges=first-parent")
     without = [f"^{below}"] if below else []
     said = git("-c", "log.showSignature=false", "log", *options, "--no-ext-diff", tip, *without, "--", encoding=BYTES).output
@@ -175,23 +173,23 @@ def changes(git: Git, tip: str, below: str = "") -> dict[str, list[Change]]:
 
 
 def differences(git: Git, old: str, new: str) -> dict[str, Entry | None]:
-    """Path -> what stands there in `new`, None where nothing does; of the files in which two commits differ. Read-only."""
+    """Map each file that differs between two commits to its entry in `new`, None if deleted. Read-only."""
     said = git("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new, "--", encoding=BYTES).output
     return {c.path: None if c.status == "D" else Entry(c.mode, c.blob) for c in _changes(said)}
 
 
 def entries(git: Git, commit: str, paths: Sequence[str]) -> dict[str, Entry]:
-    """Path -> file, of those paths that a commit has. Read-only."""
-    wanted = set(paths)
+    """Map each of those paths that a commit has to its entry. Read-only."""
+    asked = set(paths)
     named = [path.encode(BYTES).decode("utf-8", "surrogateescape") for path in paths] if len(paths) < LONGEST else []
     said = git("ls-tree", "-r", "-z", "--full-tree", commit, "--", *named, encoding=BYTES).output
     split = (line.split("\t", 1) for line in said.split("\0") if line)
     found = {path: Entry(head.split(" ")[0], head.split(" ")[2]) for head, path in split}
-    return {path: entry for path, entry in found.items() if path in wanted}
+    return {path: entry for path, entry in found.items() if path in asked}
 
 
 def stale_entries(git: Git, commits: Sequence[str], paths: Sequence[str]) -> dict[str, dict[str, Entry]]:
-    """The same of many commits at once, all taken for plain files. Read-only."""
+    """Do as `entries` for many commits at once, treating all as plain files. Read-only."""
     asked = [(commit, path) for commit in commits for path in paths if "\n" not in path]
     names = "".join(f"{commit}:{path}\n" for commit, path in asked)
     said = git("cat-file", "--batch-check", input=names, encoding=BYTES).output if asked else ""
@@ -204,11 +202,11 @@ def stale_entries(git: Git, commits: Sequence[str], paths: Sequence[str]) -> dic
 
 
 def contents(git: Git, blobs: Iterable[str]) -> Mapping[str, str]:
-    """Blob id -> content, a character a byte. Read-only."""
-    wanted = sorted(set(blobs))
-    said = git("cat-file", "--batch", input="".join(f"{blob}\n" for blob in wanted), encoding=BYTES).output if wanted else ""
+    """Map blob ids to contents, one character per byte. Read-only."""
+    ids = sorted(set(blobs))
+    said = git("cat-file", "--batch", input="".join(f"{blob}\n" for blob in ids), encoding=BYTES).output if ids else ""
     found, at = {}, 0
-    for blob in wanted:
+    for blob in ids:
         end = said.index("\n", at)
         head = said[at:end].split(" ")
         size = int(head[2]) if len(head) == 3 else 0

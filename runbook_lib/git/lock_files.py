@@ -1,4 +1,4 @@
-"""The files in which package managers write down what exactly they install."""
+"""Lock files: where package managers record exactly what they install."""
 
 from fnmatch import fnmatchcase
 
@@ -13,7 +13,7 @@ NAMES = (
 
 
 def lock_files(git: Git, commit: str) -> dict[str, str]:
-    """Each lock file of a commit, and git's id of its content. Read-only."""
+    """Map each lock file of a commit to git's id of its content. Read-only."""
     listed = git("ls-tree", "-r", "-z", "--full-tree", commit, encoding=BYTES).output
     split = (line.split("\t", 1) for line in listed.split("\0") if line)
     files = {path.encode(BYTES).decode("utf-8", "replace"): head.split(" ")[2] for head, path in split}

@@ -1,4 +1,4 @@
-"""What can be in the way of taking code back in a work tree, each with a way on."""
+"""Obstacles to reverting code in a work tree, each with its remedy."""
 
 import os
 import time
@@ -11,11 +11,11 @@ from runbook_lib.git.command import Git
 from runbook_lib.system.processes import until
 
 LFS = "lfs"
-MOST_NAMED = 5  # files that a message names
+MOST_NAMED = 5  # files that a message lists
 
 
 def settings_of_clone(git: Git) -> list[str]:
-    """The settings that a clone needs to have the same filters, as options of `git clone`. Read-only."""
+    """Return the `git clone` options that give a clone the same filters. Read-only."""
     listed = git.says("config", "--local", "--null", "--get-regexp", r"^filter\.")
     found = ["=".join(pair.split("\n", 1)) for pair in listed.split("\0") if "\n" in pair]
     storage = Path(git.path, git.says("rev-parse", "--git-common-dir"), LFS).resolve()
@@ -23,7 +23,7 @@ def settings_of_clone(git: Git) -> list[str]:
 
 
 def pointers_in_place(git: Git) -> str:
-    """Why files of Git LFS would be pointers after a checkout here, "" where they would not. Read-only."""
+    """Return why a checkout would write Git LFS pointers instead of files, "" if it would not. Read-only."""
     files = names(git, "ls-files", "-z", "--", f":(attr:filter={LFS})")
     if not files:
         return ""
@@ -31,23 +31,23 @@ def pointers_in_place(git: Git) -> str:
     if configured and git.says("lfs", "version"):
         return ""
     missing = "is not set up (`git lfs install`)" if git.says("lfs", "version") else "is not installed here"
-    return f"{some(files)} are kept with Git LFS, which {missing}: git would put pointers in their place"
+    return f"{some(files)} are kept with Git LFS, which {missing}: git would write pointers instead of the files"
 
 
 def names(git: Git, *arguments: str) -> list[str]:
-    """The names that a command of git's prints, separated by NUL. Read-only."""
+    """Return the names that a git command prints, separated by NUL. Read-only."""
     return [name for name in git(*arguments).output.split("\0") if name]
 
 
 def some(files: Sequence[str]) -> str:
-    """Some of the files, and how many more there are. Pure."""
+    """List some of the files, and how many more there are. Pure."""
     more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
     return f"{', '.join(files[:MOST_NAMED])}{more}"
 
 
 PROC = Path("/proc")
 SUFFIX = ".lock"
-DEEP = ("refs", "logs", "reftable", "objects/info")  # below these at any depth; elsewhere at the top
+DEEP = ("refs", "logs", "reftable", "objects/info")  # searched at any depth; other directories only at the top
 SHALLOW = (".", "objects", "objects/pack")
 TOP, GIT_DIRECTORY, COMMON_DIRECTORY = "--show-toplevel", "--absolute-git-dir", "--git-common-dir"  # of `git rev-parse`
 IS_SHALLOW = "--is-shallow-repository"
@@ -55,7 +55,7 @@ IS_SHALLOW = "--is-shallow-repository"
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file: when it was made (seconds since 1970), and the processes that hold it, as far as they can be seen."""
+    """A lock file: its creation time (seconds since 1970), and the visible processes that hold it."""
 
     path: Path
     made: float
@@ -63,12 +63,12 @@ class Lock:
 
     def __str__(self) -> str:
         age = max(0, round(time.time() - self.made))
-        held = f"held by {', '.join(self.owners)}" if self.owners else "no process that can be seen here holds it"
+        held = f"held by {', '.join(self.owners)}" if self.owners else "no visible process holds it"
         return f"{self.path} ({_span(age)} old, {held})"
 
 
 def locks(git: Git) -> list[Lock]:
-    """Every lock file of the repository, and of this work tree in it, the index's first. Read-only."""
+    """Return every lock file of the repository and of this work tree, the index's first. Read-only."""
     return _locks(git, _answers(git, GIT_DIRECTORY, COMMON_DIRECTORY))
 
 
@@ -82,7 +82,7 @@ def _locks(git: Git, places: Iterable[str]) -> list[Lock]:
 
 
 def _answers(git: Git, *options: str) -> list[str]:
-    """What `git rev-parse` says to each option, "" for nothing; one command where no answer holds a line end. Read-only."""
+    """Return what `git rev-parse` prints for each option, "" for nothing; one command unless an answer has a line end."""
     said = git.says("rev-parse", *options).split("\n")
     return said if len(said) == len(options) else [git.says("rev-parse", option) for option in options]
 
@@ -102,7 +102,7 @@ def _made(path: Path) -> float | None:
 
 
 def _owners(git: Git, paths: set[Path]) -> dict[Path, list[str]]:
-    """Which processes have each file open; a git that works in the same work tree holds them all. Read-only."""
+    """Return which processes have each file open; a git working in the same work tree holds all of them. Read-only."""
     found: dict[Path, list[str]] = {}
     for process in PROC.glob("[0-9]*"):
         if process.name == str(os.getpid()):
@@ -143,27 +143,27 @@ UNFINISHED = {
     "rebase-merge": ("rebase", "git rebase --abort"),
     "rebase-apply": ("rebase", "git rebase --abort"),
 }
-MOST = 5  # files that a message names
-PATIENCE, INTERVAL = 2.0, 0.1  # seconds for which a lock is waited for, and between two looks at it
+MOST = 5  # files that a message lists
+PATIENCE, INTERVAL = 2.0, 0.1  # seconds to wait for a lock, and between two looks at it
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What is in the way, and what is safe to do about it."""
+    """An obstacle, and its safe remedy."""
 
     what: str
     way_on: str
 
 
 def obstacle(git: Git, ignoring: Collection[Path] = (), *, may_differ: bool = False) -> Obstacle | None:
-    """The first thing that is in the way of taking code back here, the most basic first. Read-only.
+    """Return the first obstacle to reverting code here, the most basic first. Read-only.
 
     Args:
-        ignoring: Lock files that are known to be nobody's any more.
-        may_differ: Whether the work tree may differ from HEAD, as while it is being moved.
+        ignoring: Lock files known to be abandoned.
+        may_differ: Whether the work tree may differ from HEAD, as during a move.
     """
     if not git.path.is_dir():
-        return Obstacle(f"There is no directory {git.path}.", "Mend the path in the target file.")
+        return Obstacle(f"There is no directory {git.path}.", "Fix the path in the target file.")
     top, own, common, is_shallow = _answers(git, TOP, GIT_DIRECTORY, COMMON_DIRECTORY, IS_SHALLOW)
     found = _not_a_work_tree(git, top) or _unfinished(git, Path(own)) or _locked(git, (own, common), ignoring)
     found = found or _adrift(git, is_shallow) or _filtered(git)
@@ -175,12 +175,12 @@ def _not_a_work_tree(git: Git, top: str) -> Obstacle | None:
         said = git.attempt("rev-parse", "--show-toplevel").errors.strip().splitlines()
         return Obstacle(
             f"{git.path} is not the work tree of a git repository ({said[0] if said else 'git says nothing of it'}).",
-            "Mend the path in the target file; it is the checkout that is deployed from.",
+            "Fix the path in the target file: it must be the checkout that you deploy from.",
         )
     if Path(top) != git.path.resolve():
         return Obstacle(
-            f"{git.path} is a folder inside the work tree {top}, whose commits may hold more than it.",
-            f"Name {top} in the target file, and one repository in the plan for all that is in it.",
+            f"{git.path} is a folder inside the work tree {top}, whose commits may cover more than this folder.",
+            f"Name {top} in the target file, and one repository in the plan for all of it.",
         )
     return None
 
@@ -189,7 +189,7 @@ def _unfinished(git: Git, directory: Path) -> Obstacle | None:
     for name, (what, abort) in UNFINISHED.items():
         if (directory / name).exists():
             return Obstacle(
-                f"A {what} was begun in {git.path} and not ended.", f"End it there, or give it up with `{abort}`."
+                f"A {what} was begun in {git.path} and not finished.", f"Finish it there, or abort it with `{abort}`."
             )
     return None
 
@@ -201,26 +201,26 @@ def _locked(git: Git, places: Collection[str], ignoring: Collection[Path]) -> Ob
         found[:] = [lock for lock in _locks(git, places) if lock.path not in ignoring]
         return not found
 
-    if until(is_free, PATIENCE, INTERVAL):  # an editor or a prompt may look at the repository just now
+    if until(is_free, PATIENCE, INTERVAL):  # an editor or a prompt may read the repository just now
         return None
-    what = f"Another git works in {git.path}, or one was killed there: {'; '.join(map(str, found[:MOST]))}."
+    what = f"Another git runs in {git.path}, or was killed there: {'; '.join(map(str, found[:MOST]))}."
     if any(lock.owners for lock in found):
-        return Obstacle(what, "Wait until that process has ended, or end it by its pid.")
+        return Obstacle(what, "Wait until that process ends, or end it by its pid.")
     files = " ".join(str(lock.path) for lock in found)
-    return Obstacle(what, f"Make sure that no git runs there, on no other machine either; then remove it: rm {files}")
+    return Obstacle(what, f"Make sure that no git runs there, also not on another machine; then remove it: rm {files}")
 
 
 def _adrift(git: Git, is_shallow: str) -> Obstacle | None:
     if is_shallow == "true":
         return Obstacle(
-            f"{git.path} is a shallow clone: commits of the feature may lie before its end.",
+            f"{git.path} is a shallow clone: commits of the feature may be missing.",
             "Complete it with `git fetch --unshallow`.",
         )
     if not git.says("symbolic-ref", "--quiet", "HEAD"):
         head = git.says("rev-parse", "--short", "HEAD")
         return Obstacle(
-            f"{git.path} is on no branch (detached at {head or 'nothing'}): what is committed there belongs to none.",
-            "Check out the branch that is deployed from, as with `git switch main`, or make one with `git switch -c NAME`.",
+            f"{git.path} is on no branch (detached at {head or 'nothing'}): commits made there belong to none.",
+            "Check out the branch that you deploy from, as with `git switch main`, or make one with `git switch -c NAME`.",
         )
     return None
 
@@ -238,18 +238,18 @@ def _dirty(git: Git) -> Obstacle | None:
     more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
     return Obstacle(
         f"{git.path} has uncommitted changes: {', '.join(changed[:MOST])}{more}.",
-        "Commit or stash them; they would otherwise be built into the old version.",
+        "Commit or stash them; otherwise they would be built into the old version.",
     )
 
 
-CUT = "\ufffd"  # what a character that was cut in two is read as
+CUT = "\ufffd"  # how a character cut in two is decoded
 
 
 def is_half_moved(git: Git, commit: str) -> bool:
-    """Whether the work tree is between HEAD and `commit`, and holds nothing else that HEAD does not. Read-only.
+    """Whether the work tree is between HEAD and `commit`, with no other difference from HEAD. Read-only.
 
-    git takes a file away before it writes the new one: each file that differs from HEAD is gone, as at `commit`, or a first
-    part of that.
+    git deletes a file before it writes the new one. So each file that differs from HEAD is missing, or equals the one at
+    `commit` or its beginning.
     """
     shown = git.attempt("diff", "--name-status", "--no-renames", "-z", "HEAD", f"{commit}^{{commit}}", "--")
     if shown.exit_code != 0:
@@ -266,12 +266,12 @@ def _is_on_its_way(git: Git, commit: str, name: str) -> bool:
     file = git.path / name
     if not os.path.lexists(file):
         return True
-    wanted = git.says("rev-parse", "--verify", "--quiet", f"{commit}:{name}")
-    if not wanted or file.is_dir():
+    blob = git.says("rev-parse", "--verify", "--quiet", f"{commit}:{name}")
+    if not blob or file.is_dir():
         return False
     if file.is_symlink():
-        return git.attempt("cat-file", "blob", wanted).output == os.readlink(file)
-    if git.says("hash-object", f"--path={name}", "--", str(file)) == wanted:
+        return git.attempt("cat-file", "blob", blob).output == os.readlink(file)
+    if git.says("hash-object", f"--path={name}", "--", str(file)) == blob:
         return True
     begun = file.read_bytes().decode(errors="replace").rstrip(CUT)
     return git.attempt("cat-file", "--filters", f"{commit}:{name}").output.startswith(begun)

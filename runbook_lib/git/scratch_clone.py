@@ -1,6 +1,7 @@
-"""A scratch clone: made to hold submodules and filtered files too, and commits taken back in it by git's own reverts.
+"""A scratch clone, complete with submodules and filtered files, in which git reverts commits.
 
-A filter (Git LFS, git-crypt) keeps one thing in git and another in the work tree. What a clone cannot hold is refused.
+A filter (Git LFS, git-crypt) stores one content in git and another in the work tree. If the clone cannot get a file, it is
+refused.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,44 +14,44 @@ from runbook_lib.git.checkout import Checkout
 from runbook_lib.git.command import BYTES, Git
 from runbook_lib.git.obstacle import names, settings_of_clone, some
 
-POINTER = b"version https://git-lfs.github.com/spec/"  # begins what Git LFS keeps in git in a file's place
+POINTER = b"version https://git-lfs.github.com/spec/"  # starts a Git LFS pointer
 GITLINK = "160000"
-AT_ONCE = 500  # files whose attributes are asked for at once
+AT_ONCE = 500  # files whose attributes one command asks for
 STATE = "The checkout was not touched."
 EVERY_FILTERED = ":(exclude,attr:!filter)"
 
 
 def complete(deployed: Checkout, clone: Checkout, *, as_built: bool) -> None:
-    """Fill a clone's submodules from the deployed checkout, and see that files behind filters are what they are there.
+    """Fill a clone's submodules from the deployed checkout, and check that filtered files are the same in both.
 
-    Where a build may have changed files `as_built` there, they are not compared. Changes the clone.
+    Files that a build may have changed there (`as_built`) are not compared. Changes the clone.
 
     Raises:
-        PreconditionError: The code taken back moves a submodule, or holds files that cannot be had here.
+        PreconditionError: The revert moves a submodule, or some files are not available here.
     """
     before, after = submodules(deployed.git), submodules(clone.git)
     if moved := sorted(path for path in {*before, *after} if before.get(path) != after.get(path)):
         moves = [f"{p} from {before.get(p, 'nothing')[:12]} to {after.get(p, 'nothing')[:12]}" for p in moved]
         raise _refused(
             deployed,
-            f"Taking the feature back moves submodules: {', '.join(moves)}. git moves no submodule's files with the branch.",
-            "Take that back by a commit of your own on the branch, update the submodule in the checkout, and plan again.",
+            f"Reverting the feature moves submodules: {', '.join(moves)}. git moves no submodule's files with the branch.",
+            "Revert that by a commit of your own on the branch, update the submodule in the checkout, and plan again.",
         )
     _fill(deployed, clone, after)
     if not as_built:
         _require_alike(deployed, clone)
 
 
-def _fill(deployed: Checkout, clone: Checkout, wanted: dict[str, str]) -> None:
-    for path, commit in wanted.items():
-        if not (deployed.path / path / ".git").exists():  # what is not there is not needed to build there
+def _fill(deployed: Checkout, clone: Checkout, commits: dict[str, str]) -> None:
+    for path, commit in commits.items():
+        if not (deployed.path / path / ".git").exists():  # missing in the deployed checkout, so no build needs it
             continue
         there, here = Git(deployed.path / path, deployed.processes), Git(clone.path / path, clone.processes)
         if not there.says("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
             raise _refused(
                 deployed,
                 f"The submodule {path} does not have its commit {commit[:12]} in the deployed checkout.",
-                f"Bring it there: git submodule update --init {path}",
+                f"Fetch it there: git submodule update --init {path}",
             )
         options = ("--quiet", "--shared", "--no-checkout", "--no-tags", "--template=", *settings_of_clone(there))
         there("clone", *options, str(there.path.resolve()), str(here.path))
@@ -68,15 +69,15 @@ def _require_alike(deployed: Checkout, clone: Checkout) -> None:
     if pointers or unlike:
         raise _refused(
             deployed,
-            f"A scratch clone does not get what is in {some(pointers or unlike)}: a filter "
+            f"A scratch clone does not get the content of {some(pointers or unlike)}: a filter "
             f"({', '.join(_filters(clone.git, pointers or unlike))}) keeps that outside git.",
-            "Bring it into the deployed checkout, with the filter's settings (`git lfs fetch --all`, `git-crypt unlock`); "
+            "Fetch it into the deployed checkout, with the filter's settings (`git lfs fetch --all`, `git-crypt unlock`); "
             "then plan again.",
         )
 
 
 def _filters(git: Git, files: Sequence[str]) -> list[str]:
-    """The names of the filters of some files. Read-only."""
+    """Return the names of the filters of some files. Read-only."""
     found = set()
     for begin in range(0, len(files), AT_ONCE):
         words = git("check-attr", "-z", "filter", "--", *files[begin : begin + AT_ONCE]).output.split("\0")
@@ -85,7 +86,7 @@ def _filters(git: Git, files: Sequence[str]) -> list[str]:
 
 
 def submodules(git: Git) -> dict[str, str]:
-    """Path of each submodule in the index -> the commit that is recorded. Read-only."""
+    """Map each submodule in the index to its recorded commit. Read-only."""
     return dict(_gitlinks(git("ls-files", "--stage", "-z").output))
 
 
@@ -116,12 +117,12 @@ PLAIN = (  # what a user's settings must not change
     *("-c", "revert.reference=false", "-c", "merge.renames=true", "-c", "merge.directoryRenames=false"),
     *("-c", "merge.conflictStyle=merge", "-c", "advice.mergeConflict=false", "-c", "core.editor=true"),
 )
-Solve = Callable[[str, str | None, str | None], str | None]  # base, ours, theirs: one text, or None where that is no text
+Solve = Callable[[str, str | None, str | None], str | None]  # base, ours, theirs: the merged text, or None if there is none
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """Files in which taking a commit back conflicts with later work."""
+    """Files in which a revert conflicts with later work."""
 
     commit: str
     files: list[str]
@@ -135,10 +136,10 @@ class Reverts:
         self.identity = (*PLAIN, "-c", f"user.name={by}", "-c", "user.email=runbook@localhost")
         self.at = at
         self.solve = solve
-        self.empty: list[str] = []  # commits of which nothing was left
+        self.empty: list[str] = []  # commits that left nothing to revert
 
     def revert(self, commits: Sequence[str], *, merges: bool) -> Conflict | None:
-        """Commit the reverse of each, merges by their first parent; stops at the first conflict. Changes the clone."""
+        """Revert and commit each, merges by their first parent; stop at the first conflict. Changes the clone."""
         mainline = ["--mainline", "1"] if merges else []
         done = self.git.attempt(*self.identity, "revert", "--no-edit", *mainline, *commits, at=self.at)
         for _ in commits:

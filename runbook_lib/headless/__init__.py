@@ -1,1 +1,1 @@
-"""A run without a person: its notebooks executed one after another, with papermill."""
+"""Execute the notebooks of a run without a person, one after another, with papermill."""

@@ -1,4 +1,4 @@
-"""Runs the notebooks of a run without a person, one after another, until the run has an outcome."""
+"""Execute the notebooks of a run without a person, one after another, until the run has an outcome."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from runbook_lib.run import Run, cleanup, lifecycle, recovery
 from runbook_lib.run.lifecycle import Outcome, open_existing
 from runbook_lib.system import temporary
 from runbook_lib.ui import display
+from runbook_lib.ui.display import Shown
 from runbook_lib.ui.progress import Report, followed
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
-Approve = Callable[[Run], str]  # a run whose previews are wanted -> the digest approved, "" for none
+Approve = Callable[[Run], str]  # a run -> the digest that is approved, "" for none
 
 
 def execute(
     folder: Path, notebook: str, parameters: Mapping[str, str], report: Report, *, opens_page: bool = True
 ) -> Outcome | None:
-    """Execute one notebook into the run folder with papermill; returns the outcome where it did not end well.
+    """Execute one notebook into the run folder with papermill; return the outcome if it failed.
 
     Changes the target by what the notebook's cells do.
 
@@ -54,7 +55,7 @@ def execute(
 
 @contextmanager
 def _source(run: Run, notebook: str) -> Iterator[Path]:
-    """The notebook of that name: one for all plans, else the one that the run's plan renders for its type and option."""
+    """Give the notebook of that name: a file for all plans, or the one rendered from the run's plan."""
     plan, type_name = run.context.plan, run.context.type
     if file := rendering.for_all_plans(notebook):
         yield file
@@ -64,19 +65,19 @@ def _source(run: Run, notebook: str) -> Iterator[Path]:
             yield rendering.written(plan, type_name, option, run.state.opened["plan_file"], own)
     else:
         raise ParametersError(
-            f"There is no notebook {notebook}, and the run's type has another.",
+            f"No notebook {notebook} exists, and the run's type has another name.",
             where=str(run.folder.path),
-            state="Nothing was touched.",
-            safe_next="Name one of notebooks/, or correct the plan's types.",
+            state="Nothing was changed.",
+            safe_next="Name a file of notebooks/, or correct the plan's types.",
         )
 
 
 def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], report: Report) -> Outcome:
-    """Walk the notebooks of the run's type, and of those it escalates to, until there is an outcome.
+    """Execute the notebooks of the run's type, and of types it escalates to, until an outcome exists.
 
     Changes the target by what the approved steps do.
     """
-    refused = ""  # the digest that did not hold to the end
+    refused = ""  # the digest whose preview drifted
     while True:
         run = open_existing(folder)
         run.require_open()
@@ -97,10 +98,10 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], rep
             given = {"APPROVE": digest, **chosen, **parameters}
             problem = execute(folder, notebook, given, report, opens_page=opens_page)
         except KeyboardInterrupt:
-            _closed(run, Outcome("unknown", "Interrupted; the same command goes on from here."))
+            _closed(run, Outcome("unknown", "Interrupted; repeat the command to resume."))
             raise
         if problem and problem.status == "declined" and run.drifted(digest):
-            refused = digest  # what there is to approve has changed since: ask again
+            refused = digest  # the preview has drifted since: ask again
             run.close_adapters()
             continue
         if problem:
@@ -113,7 +114,7 @@ def carry_out(folder: Path, approve: Approve, parameters: Mapping[str, str], rep
 
 
 def _papermill(source: Path, output: str, parameters: Mapping[str, str], kernel: AsyncKernelManager) -> str:
-    """Execute a notebook in that kernel; returns what went wrong, "" for nothing."""
+    """Execute a notebook in that kernel; return the error, "" for none."""
     import papermill
 
     from runbook_lib import report
@@ -128,7 +129,7 @@ def _papermill(source: Path, output: str, parameters: Mapping[str, str], kernel:
 
 
 def _ended_badly(run: Run, problem: str) -> Outcome:
-    """The outcome of a notebook that failed: what its last cell said of itself, else unknown."""
+    """Give the outcome of a failed notebook: the one its last cell recorded, else unknown."""
     events = Journal(run.folder.journal_path).events()
     started = max(e.seq for e in events if e.kind == "notebook-started")
     said = [e for e in events if e.seq > started and e.kind in ("stopped", "outcome")]
@@ -138,18 +139,18 @@ def _ended_badly(run: Run, problem: str) -> Outcome:
         status = {1: "declined", 4: "unknown"}.get(event.data["exit_code"], "failed")
         return Outcome(status, cause(event.data["error"]))
     begun = [f"“{step.title}”" for step in run.state.steps.values() if step.status == "started"]
-    doubt = f" It was in the step {', '.join(begun)}; whether that is done is not known." if begun else ""
+    doubt = f" It was in the step {', '.join(begun)}, whose result is unknown." if begun else ""
     return Outcome("unknown", f"The notebook did not end by itself. {cause(problem)}{doubt}")
 
 
 def _is_last_word(events: Sequence[Event]) -> bool:
-    """Whether the last notebook that was begun has recorded an outcome. Pure."""
+    """Whether the last notebook recorded an outcome. Pure."""
     last = {event.kind: event.seq for event in events}
     return last.get("outcome", 0) > last.get("notebook-started", 0)
 
 
 def _declined(run: Run) -> Outcome:
-    """What an approval refused makes of a run: an outcome it has already stands."""
+    """Record that the approval was refused; an existing outcome stays."""
     latest = run.state.previewed
     declined = Outcome("declined", f"Preview {latest} is not approved." if latest else "There is no preview to approve.")
     return declined if run.state.outcome else _closed(run, declined)
@@ -173,11 +174,7 @@ class Ending:
     services: str = ""  # how they are, and the recovery path where some are down; "" where the run changed nothing
     next: str = ""  # the command that comes next, or what a person must do where none is left
     down: bool = False  # whether some services are down, or may be
-
-    @property
-    def text(self) -> str:
-        """All of it, what comes next on the last line."""
-        return "\n".join(filter(None, [self.reason, self.services, self.next]))
+    recovery: Shown | None = None  # the same as `services`, to be shown as a table
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -185,9 +182,9 @@ class Ending:
 
 
 def ending(run: Run, outcome: Outcome | None, error: RunbookError | None) -> Ending | None:
-    """Say why a run stopped and what comes next; None where it ended well. Reads the target.
+    """Explain why a run stopped and what comes next; None if it ended well. Reads the target.
 
-    What it previews for that is journaled, and sealed.
+    Its previews are journaled and sealed.
     """
     events, state = run.journal.events(), run.state
     if outcome and outcome.status in lifecycle.ENDED_WELL:
@@ -207,11 +204,11 @@ def ending(run: Run, outcome: Outcome | None, error: RunbookError | None) -> End
     finally:
         if len(run.journal.events()) > len(events):
             lifecycle.write_archive(run)
-    services = redact(display.recovery(offered.way, run.context.plan, state).text)
+    shown = display.recovery(offered.way, run.context.plan, state)
     approved = offered.digest if offered.way.moves else state.approved
     command = ["runbook", "service-back" if offered.way.moves else "run", str(run.folder.path)]
     next_command = shlex.join([*command, *(["--approve", approved] if approved else [])])
-    return Ending(reason, services, next_command, down=bool(offered.way.moves))
+    return Ending(reason, redact(shown.text), next_command, down=bool(offered.way.moves), recovery=shown)
 
 
 def _stopped(events: list[Event]) -> str:

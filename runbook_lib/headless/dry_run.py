@@ -1,4 +1,4 @@
-"""The dry run: everything previewed, nothing written to the target, and that shown."""
+"""The dry run: preview everything, write nothing to the target, and show that."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from runbook_lib.postgres.catalog import catalog, has_column
 from runbook_lib.results import Result
 from runbook_lib.run import Run
 from runbook_lib.steps import Preview
-from runbook_lib.ui import display
+from runbook_lib.ui import display, plan_summary
 from runbook_lib.ui.display import Shown
 
 
@@ -29,7 +29,9 @@ class DryRun:
     foreseen: list[Result]
     obstacles: list[Result]  # why it cannot be approved; none where it can
     untouched: dict[str, str]
-    shown: Shown
+    banner: Shown
+    summary: str  # what must be known before an approval
+    details: Shown  # all that was found
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -52,29 +54,31 @@ def dry_run(run: Run) -> DryRun:
     try:
         before = fingerprint(run.context, run.touches_database)
     except AdapterError:
-        run.prerequisites()  # which name what is in the way, and what to do
+        run.prerequisites()  # its error names the cause and what to do
         raise
     prerequisites = run.prerequisites()
     digest, previews = run.previews()
     after = fingerprint(run.context, run.touches_database)
     if changed := [name for name in before if before[name] != after[name]]:
         raise RunbookError(
-            f"While this only looked, something changed on the target: {', '.join(changed)}.",
+            f"The target changed during the preview: {', '.join(changed)}.",
             where=run.context.target.name,
-            state="The runbook's previews do not write; somebody else may be at work.",
-            safe_next="Find out who; then plan again.",
+            state="The runbook's previews do not write; somebody else may be changing the target.",
+            safe_next="Find out who changes it; then plan again.",
         )
-    shown = display.side_by_side(
-        display.banner(run.folder, run.context.plan, run.state),
+    plan, state, tried, foreseen = run.context.plan, run.state, run.dry_run_of_ddl(digest), run.foreseen(digest)
+    banner = display.banner(run.folder, plan, state)
+    summary = plan_summary.text(plan, previews, prerequisites, foreseen, tried, state.waivers)
+    details = display.side_by_side(
         display.results(prerequisites, "Prerequisites"),
-        display.previews(digest, previews, run.dry_run_of_ddl(digest), run.foreseen(digest), run.state.waivers),
-        display.table("The same before and after this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),
+        display.previews(digest, previews, tried, foreseen, state.waivers),
+        display.table("Unchanged by this dry run", ["what", "fingerprint"], [list(p) for p in after.items()]),
     )
-    return DryRun(digest, previews, run.dry_run_of_ddl(digest), run.foreseen(digest), run.obstacles(digest), after, shown)
+    return DryRun(digest, previews, tried, foreseen, run.obstacles(digest), after, banner, summary, details)
 
 
 def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
-    """Short hashes of what a rollback could change: catalog, rows to clear, checkouts, services, backups. Read-only."""
+    """Hash what a rollback could change: catalog, rows to clear, checkouts, services, backups. Read-only."""
     found: dict[str, Any] = {}
     if with_database:
         with context.adapters.postgres.connect() as connection:
@@ -93,7 +97,7 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
 
 
 def _can_count(context: Context, connection: Connection) -> bool:
-    """Whether all columns are there by which a backfilled entry is recognised."""
+    """Whether all columns exist that identify a backfilled entry."""
     database, backfill = context.plan.database, context.plan.database.backfill
     needed = [backfill.name, *(v.column for v in backfill.written.values() if isinstance(v, ColumnOfRow))]
     return all(has_column(connection, database, column) for column in needed)

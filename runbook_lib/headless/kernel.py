@@ -29,13 +29,13 @@ _ahead: list[subprocess.Popen[bytes]] = []  # the kernel that loads ahead, until
 
 
 def load_ahead() -> None:
-    """Have a kernel load what the next `started` of this process will need; it ends with this process."""
+    """Start a kernel early for the next `started` of this process; it ends with this process."""
     _ahead.append(_process(AHEAD))
 
 
 @contextmanager
 def started(*, opens_page: bool = True, given: Mapping[str, str] | None = None) -> Iterator[AsyncKernelManager]:
-    """A kernel of our own, through sockets that only this user reaches; what is left of it at the end is killed.
+    """Give a kernel of our own, through sockets that only this user reaches; kill what is left of it at the end.
 
     Where no check `opens_page`, it does not start the browser's driver beforehand. What is `given` is in its environment.
     """
@@ -57,7 +57,7 @@ def started(*, opens_page: bool = True, given: Mapping[str, str] | None = None) 
 
 
 def _process(*options: str) -> subprocess.Popen[bytes]:
-    """A process of this module that has no orders yet."""
+    """Start a process of this module that has no orders yet."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, *options],
         env={**os.environ, "JPY_PARENT_PID": str(os.getpid())},
@@ -70,7 +70,7 @@ def _process(*options: str) -> subprocess.Popen[bytes]:
 def main() -> None:
     """Read the orders and run cells until asked to exit; without orders, which the parent's end means too, end at once.
 
-    The browser's driver starts meanwhile, unless it was said that no page is opened.
+    The browser's driver starts meanwhile, unless its orders open no page.
     """
     settle()
     os.environ["RUNBOOK_HEADLESS"] = "1"

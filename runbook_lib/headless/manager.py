@@ -1,4 +1,4 @@
-"""What this process knows of a kernel that runs already, and how it gives it its orders."""
+"""The connection to a kernel that runs already, and the orders sent to it."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A papermill engine whose statuses are true: what did not run to its end is never called completed."""
+"""A papermill engine that never marks an unfinished notebook as completed."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ SAVE_SECONDS = 1
 
 
 class NotebookUnfinished(RunbookError):
-    """A notebook did not run to its end; the copy that was saved says how far it came."""
+    """A notebook did not complete; its saved copy shows how far it came."""
 
 
 class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no types
@@ -35,7 +35,7 @@ class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has 
         super().__init__(*args, **kwargs)
 
     def now(self) -> datetime:
-        """The time by a clock that nobody sets while the notebook runs, so that no duration is negative."""
+        """Read a clock that cannot be set while the notebook runs, so that no duration is negative."""
         at, since = self._began
         return at + timedelta(seconds=monotonic() - since)
 
@@ -47,16 +47,16 @@ class _Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has 
         self.cell_complete(cell, cell_index=index)
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-        """Mark a cell as under way."""
+        """Mark a cell as running."""
         cell.metadata.papermill.update(start_time=self.now().isoformat(), status=self.RUNNING, exception=False)
 
     def save(self, **kwargs: Any) -> None:
-        """Save, unless that was done a moment ago: it costs more than most cells take."""
+        """Save, unless saved a moment ago: saving takes longer than most cells."""
         if (self.now() - self.last_save_time).total_seconds() >= SAVE_SECONDS:
             super().save(**kwargs)
 
     def notebook_complete(self, **kwargs: Any) -> None:
-        """Mark what is still under way as failed, leave what never ran pending, and save."""
+        """Mark running cells as failed, leave the others pending, and save."""
         for index, cell in enumerate(self.nb.cells):
             if cell.metadata.papermill["status"] == self.RUNNING:
                 self.cell_failed(cell, index)
@@ -100,7 +100,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
             self.nb_man.cell_complete(cell, cell_index=index)
 
     def _how_it_ended(self) -> str:
-        """What the system says of the end of the kernel's process."""
+        """Describe how the kernel's process ended."""
         code = run_sync(self.km.provisioner.poll)()
         if code is None:
             return "stopped answering"
@@ -137,7 +137,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
 
 
 class RunbookEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
-    """Runs a notebook as papermill does, and fails unless every cell completed."""
+    """Run a notebook as papermill does, and fail unless every cell completed."""
 
     @classmethod
     def execute_notebook(
@@ -196,7 +196,7 @@ def _set_first(future: asyncio.Future[signal.Signals], number: signal.Signals) -
 
 
 def _interrupt(number: signal.Signals) -> KeyboardInterrupt:
-    """What ends the run as Ctrl-C does."""
+    """Give the exception that ends the run as Ctrl-C does."""
     return KeyboardInterrupt(number.name)
 
 

@@ -1,4 +1,4 @@
-"""How papermill saves into a run folder: redacted, and whole or not at all.
+"""Save notebooks into a run folder: redacted, and whole or not at all.
 
 This module must not import papermill: papermill loads it while its own modules are still being imported.
 """
@@ -67,7 +67,7 @@ def _local(path: str) -> Path:
 
 
 def clean(value: Any) -> Any:
-    """A notebook with every text redacted by itself: redacting its JSON could cut an escape sequence in two."""
+    """Redact each text of a notebook by itself: redacting its JSON could cut an escape sequence in two."""
     match value:
         case dict():
             hidden = hidden_items(value)

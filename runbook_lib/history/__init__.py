@@ -1,1 +1,1 @@
-"""Take a feature out of a git history: which commits are its own, what is left of them, the code without them."""
+"""Find a feature's commits in a git history, what is left of them, and the code without them."""

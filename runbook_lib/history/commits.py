@@ -1,7 +1,7 @@
-"""Which commits of a repository are a feature's, and the code without them: what `runbook commits` reports.
+"""Find a repository's commits of a feature, and make the code without them: the work of `runbook commits`.
 
 The code is made in two ways: by git's own reverts in a scratch clone, newest first, and by rebuilding the files from who
-wrote each line. Where they differ, or the feature's work cannot be separated from others', nothing is made and the files are
+wrote each line. If they differ, or the feature's work cannot be separated from others', nothing is made and the files are
 named.
 """
 
@@ -28,7 +28,7 @@ from runbook_lib.system.processes import LocalProcesses
 
 
 def take_back(checkout: Checkout, feature: str, tip: str, answers: Answers | None = None) -> TakeBack:
-    """Find the feature's commits at a tip, and decide what is done with each. Read-only."""
+    """Find the feature's commits at a tip, and decide the action for each. Read-only."""
     given = answers or Answers()
     graph = Graph(checkout.log(tip))
     named = names(graph, feature, given, lambda name: _elsewhere(checkout, name))
@@ -38,9 +38,9 @@ def take_back(checkout: Checkout, feature: str, tip: str, answers: Answers | Non
 
 
 def make(found: TakeBack, clone: Checkout, by: str, at: datetime) -> tuple[list[str], Refusal | None]:
-    """Take the commits back in a scratch clone at the tip, and compare with the rebuilt files. Changes the clone.
+    """Revert the commits in a scratch clone at the tip, and compare with the rebuilt files. Changes the clone.
 
-    Returns the commits of which nothing was left to revert, and why the result is not to be used, if so.
+    Returns the commits that left nothing to revert, and a refusal if the result must not be used.
     """
     order = [commit.id for commit in found.reverts]
     merges, put_off = any(c.is_merge for c in found.reverts), set[str]()
@@ -48,18 +48,16 @@ def make(found: TakeBack, clone: Checkout, by: str, at: datetime) -> tuple[list[
     while order and (conflict := reverts.revert(order, merges=merges)):
         if conflict.commit in put_off:
             subject = next((c.subject for c in found.reverts if c.id == conflict.commit), "")
-            because = (
-                f"Taking back {conflict.commit[:12]} ({subject}) conflicts with later work in: {listed(conflict.files)}."
-            )
+            because = f"Reverting {conflict.commit[:12]} ({subject}) conflicts with later work in: {listed(conflict.files)}."
             return [], Refusal(because, conflict.files)
-        put_off.add(conflict.commit)  # commits of other branches may have to go before it
+        put_off.add(conflict.commit)  # commits of other branches may have to be reverted first
         order = [*(i for i in order if i != conflict.commit), conflict.commit]
         reverts = Reverts(clone.git, by, at, _solved)
     made = differences(clone.git, found.tip, "HEAD")
     expected = found.rebuilt.files
     if unlike := sorted(path for path in {*made, *expected} if made.get(path, "") != expected.get(path, "")):
         files = [shown(path) for path in unlike]
-        return [], Refusal(f"Git's reverts and the rebuilt history differ in: {listed(files)}.", files)
+        return [], Refusal(f"git's reverts and the rebuilt history differ in: {listed(files)}.", files)
     return reverts.empty, None
 
 
@@ -69,7 +67,7 @@ def _elsewhere(checkout: Checkout, name: str) -> Commit | None:
 
 
 def _solved(base: str, ours: str | None, theirs: str | None) -> str | None:
-    """A conflict of git's that is none line by line: the merged text; "" for a file that goes."""
+    """Merge line by line what git calls a conflict; return the text, "" for a deleted file, None if it conflicts here."""
     if ours is not None and theirs is not None:
         text = merged(base.split("\n"), ours.split("\n"), theirs.split("\n"))
         return None if text is None else "\n".join(text)
@@ -85,14 +83,14 @@ EXIT_CODES = {Status.READY: 0, Status.NOTHING: 0, Status.ASK: 4, Status.REFUSED:
 SAYS = {
     Status.READY: "The feature can be taken back.",
     Status.NOTHING: "Nothing of the feature is in effect: there is nothing to take back.",
-    Status.ASK: "Decide first whether these commits are the feature's.",
+    Status.ASK: "First decide whether these commits are the feature's.",
     Status.REFUSED: "The feature cannot be taken back automatically.",
 }
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, the id of the resulting commit ("" where none was made), and the branch that holds it."""
+    """The findings, the id of the resulting commit ("" if none was made), and the branch that holds it."""
 
     found: TakeBack
     status: Status
@@ -102,11 +100,11 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 ready or nothing to do, 3 refused, 4 somebody has to decide."""
+        """0 if ready or nothing to do, 3 if refused, 4 if somebody must decide."""
         return EXIT_CODES[self.status]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return it as plain values."""
         return {
             "status": str(self.status),
             "commits": [_plain(f) for f in self.found.findings],
@@ -119,7 +117,7 @@ class Report:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same for a person, at most WIDTH characters a line."""
+        """Yield it as lines for a person, each at most WIDTH characters."""
         for finding in self.found.findings:
             head = f"{finding.commit.id[:12]}  {finding.action:<16}  {finding.found_by:<11}  "
             yield head + textwrap.shorten(finding.commit.subject, WIDTH - len(head), placeholder="…")
@@ -146,10 +144,10 @@ def report(
 ) -> Report:
     """Find a feature's commits and make the code without them in a scratch clone; the checkout is only read.
 
-    With a `branch`, adds that branch to the repository, at the result; work tree and index stay as they are.
+    With a `branch`, adds that branch to the repository, at the result; work tree and index are unchanged.
 
     Raises:
-        ParametersError: There is no such repository or commit, or the branch exists already.
+        ParametersError: The repository or commit does not exist, or the branch already does.
     """
     if not feature.strip():
         raise _wrong("The feature's id is empty.", repository, "Name it with --feature, as in its commits' messages.")
@@ -191,7 +189,7 @@ def _plain(finding: Finding) -> dict[str, str]:
 
 
 def _opened(path: Path) -> Checkout:
-    """The whole repository that a path is in, bare or with a work tree."""
+    """Return the whole repository that a path is in, bare or with a work tree."""
     if not path.is_dir():
         raise _wrong(f"There is no directory {path}.", path, "Name the path of a git repository with --repository.")
     given = Checkout(path, LocalProcesses())
@@ -204,14 +202,14 @@ def _opened(path: Path) -> Checkout:
 
 
 def _require(checkout: Checkout, at: str, branch: str) -> str:
-    """The commit to look at."""
+    """Return the commit to look at."""
     tip = checkout.resolved(at)
     if not tip:
         raise _wrong(
             f"There is no commit {at} in this repository.", checkout.path, "Name a branch, tag or commit with --at."
         )
     if branch and checkout.git.attempt("check-ref-format", "--branch", branch).exit_code:
-        raise _wrong(f"{branch!r} is not a valid name of a branch.", checkout.path, "Choose another name.")
+        raise _wrong(f"{branch!r} is not a valid branch name.", checkout.path, "Choose another name.")
     if branch and checkout.git.says("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}"):
         raise _wrong(f"The branch {branch} exists already.", checkout.path, "Choose another name, or delete it first.")
     return tip

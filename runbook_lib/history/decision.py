@@ -1,4 +1,4 @@
-"""Decide, from what was read of a history, what is done with each commit."""
+"""Decide the action for each commit, from what was read of a history."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runbook_lib.history.merges import Rebuilt, rebuilt
 from runbook_lib.history.provenance import Edit
 from runbook_lib.history.verdict import Tangle, Verdict
 
-MOST_LISTED = 5  # names that a sentence lists
+MOST_LISTED = 5  # names in a sentence
 
 
 class Action(StrEnum):
-    """What is done with a commit; a closed list."""
+    """The action for a commit; a closed list."""
 
     REVERT = "revert"
     REVERT_MERGE = "revert-merge"
@@ -30,7 +30,7 @@ class Action(StrEnum):
 
 
 class Status(StrEnum):
-    """What came of a look; a closed list."""
+    """The result of a look; a closed list."""
 
     READY = "ready"
     NOTHING = "nothing"
@@ -40,7 +40,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A commit that is concerned: how it was found, what is done with it, and why."""
+    """A commit that concerns the feature: how it was found, the action, and the reason."""
 
     commit: Commit
     found_by: How
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why nothing is made, and the files that are to blame."""
+    """Why nothing is made, and the files that cause it."""
 
     because: str
     files: Sequence[str] = ()
@@ -58,31 +58,31 @@ class Refusal:
 
 @dataclass(frozen=True)
 class TakeBack:
-    """What would be taken back of a tip, and what is to be asked first."""
+    """What would be reverted at a tip, and the open questions."""
 
     tip: str
     findings: Sequence[Finding] = ()
     reverts: Sequence[Commit] = ()  # newest first
     refused: Refusal | None = None
     below: str = ""  # the commit below the feature's oldest on the main line
-    on_top: Sequence[Commit] = ()  # what lies above that and is not the feature's
+    on_top: Sequence[Commit] = ()  # commits above that which are not the feature's
     rebuilt: Rebuilt = field(default_factory=lambda: Rebuilt({}, []))
 
     @property
     def asks(self) -> list[Finding]:
-        """The commits that somebody has to decide about."""
+        """The commits that somebody must decide about."""
         return [finding for finding in self.findings if finding.action is Action.ASK]
 
     @property
     def in_effect(self) -> list[Commit]:
-        """The feature's commits that are still in effect, or may be."""
+        """The feature's commits that are in effect, or may be."""
         if self.refused and not self.reverts:
             return [f.commit for f in self.findings if f.found_by in OWN]
         return [*self.reverts, *(finding.commit for finding in self.asks)]
 
     @property
     def status(self) -> Status:
-        """Whether it can be done."""
+        """Whether the feature can be taken back."""
         if self.asks:
             return Status.ASK
         if self.refused:
@@ -91,21 +91,21 @@ class TakeBack:
 
 
 def shown(path: str) -> str:
-    """A path, read byte for byte, as it is printed."""
+    """Decode a path, read byte for byte, for printing."""
     return path.encode(BYTES).decode(errors="replace")
 
 
 def listed(items: Sequence[str]) -> str:
-    """The first few of some names, and how many more there are."""
+    """List the first few names, and how many more there are."""
     return ", ".join(items[:MOST_LISTED]) + (f" and {len(items) - MOST_LISTED} more" if len(items) > MOST_LISTED else "")
 
 
 Signature = frozenset[tuple[int, tuple[str, ...], tuple[str, ...]]]  # file, removed, added
-MOST = 5  # commits that a sentence names
+MOST = 5  # commits in a sentence
 
 
 class Decision:
-    """Decides from what was read."""
+    """Decides from what was read of a history."""
 
     def __init__(self, checkout: Checkout, look: Look, answers: Answers) -> None:
         self.checkout = checkout
@@ -118,7 +118,7 @@ class Decision:
         self.questions: dict[str, Named] = {}
 
     def made(self) -> TakeBack:
-        """What is done with each commit, and what is in the way. Read-only."""
+        """Return the action for each commit, and what blocks it. Read-only."""
         verdict = self._settled()
         asked = {i: n for i, n in self.names.asked.items() if i not in self.copies and self._matters(verdict, i)}
         self.questions |= asked | self._merges_with_changes(verdict)
@@ -131,7 +131,7 @@ class Decision:
         return TakeBack(self.tip, findings, taken, refused, below, on_top, result)
 
     def _on_top(self, taken: Sequence[Commit], findings: Sequence[Finding]) -> tuple[str, list[Commit]]:
-        """The commit below the oldest of these on the main line, and what lies above it that is not the feature's."""
+        """Return the commit below the oldest of these on the main line, and the commits above it that are others'."""
         if not taken:
             return "", []
         bits = self.graph.bits([commit.id for commit in taken])
@@ -143,7 +143,7 @@ class Decision:
         return below, [c for c in self.graph.commits(above) if c.id not in own | merges]
 
     def _merges_with_changes(self, verdict: Verdict) -> dict[str, Named]:
-        """Merges that name the feature, brought others' work too, and change something by themselves."""
+        """Return merges that name the feature, also brought others' work, and change something by themselves."""
         found = {}
         for merge, named in self.names.merges.items():
             if not named.is_settled or merge in {*verdict.ours, *self.answers.exclude} or merge not in self.look.changes:
@@ -151,14 +151,14 @@ class Decision:
             own = own_changes(self._commit(merge), self.graph, self.look.changes)
             if own or verdict.wrote(merge):
                 where = f" ({listed([shown(path) for path in sorted(own)])})" if own else ""
-                found[merge] = Named(named.how, f"{named.why}, brought others' work too, and changes files itself{where}")
+                found[merge] = Named(named.how, f"{named.why}, also brought others' work, and changes files itself{where}")
         return found
 
     def _matters(self, verdict: Verdict, commit: str) -> bool:
         return verdict.has_effect(commit) and not verdict.only_takes_back(commit)
 
     def _settled(self) -> Verdict:
-        """The verdict once it is known who put the feature back, and which commits make the same change."""
+        """Return the verdict once it is known who restored the feature, and which commits make the same change."""
         inside = [c.id for m in self.look.whole for c in self.graph.commits(self._brought(m)) if c.is_merge]
         ours = {*self.names.ours, *self.look.whole, *inside}
         neutral: set[str] = set()
@@ -171,19 +171,19 @@ class Decision:
                 if reverts and verdict.only_redoes(commit) and not ours_alone:
                     neutral.add(commit)
                 elif reverts:
-                    more[commit] = Named(How.REAPPLIED, "it brings lines of the feature back that were taken back")
+                    more[commit] = Named(How.REAPPLIED, "it restores lines of the feature that were taken back")
             more |= {i: n for i, n in self._same_changes(ours).items() if n.how is How.SAME_CHANGE}
             if not more and neutral == verdict.neutral:
                 break
             self.copies |= more
             ours |= set(more)
         for commit in verdict.put_back:
-            self.questions[commit] = Named(How.REAPPLIED, "it brings lines of the feature back, and does not name it")
+            self.questions[commit] = Named(How.REAPPLIED, "it restores lines of the feature, and does not name it")
         self.questions |= {i: n for i, n in self._same_changes(ours).items() if verdict.has_effect(i)}
         return verdict
 
     def _same_changes(self, ours: Collection[str]) -> dict[str, Named]:
-        """Commits that make exactly the change of one of the feature's."""
+        """Return commits that make exactly the same change as one of the feature's."""
         by_change = {change: i for i, change in self._changes_made.items() if i in self.names.ours}
         found = {}
         for commit, change in self._changes_made.items():
@@ -198,7 +198,7 @@ class Decision:
 
     @cached_property
     def _changes_made(self) -> dict[str, Signature]:
-        """Non-merge commit -> what it removes and adds, file by file, where that is all that it changes."""
+        """Map each non-merge commit to what it removes and adds, file by file, if it changes nothing else."""
         known = self.look.known
         made: dict[str, list[Edit]] = {}
         for edit in known.edits:
@@ -220,7 +220,7 @@ class Decision:
         return paths <= set(self.look.paths)
 
     def _taken(self, verdict: Verdict) -> tuple[list[Commit], dict[str, str], list[str]]:
-        """The commits to revert, newest first; those that go with a merge; merges that cannot be reverted by themselves."""
+        """Return the commits to revert, newest first; those reverted with a merge; merges that cannot be reverted alone."""
         needed = set(verdict.to_revert)
         taken: list[str] = []
         with_merge: dict[str, str] = {}
@@ -237,9 +237,9 @@ class Decision:
         return [self._commit(i) for i in every], with_merge, alone
 
     def _is_all_there(self, verdict: Verdict, merge: Commit, inside: set[str], needed: set[str]) -> bool:
-        """Whether the merge alone brought exactly what is to go of these commits, and none of it has gone since."""
+        """Whether the merge alone brought exactly what must go of these commits, and none of it is gone since."""
         if self._brought(merge.id) & self.graph.elsewhere(merge):
-            return False  # what builds on it elsewhere would have to go first
+            return False  # work based on it elsewhere would have to be reverted first
         before, after = (self._lines_at(i) for i in (merge.parents[0], merge.id))
         added, removed = after - before, before - after
         if any(not verdict.is_ours(x) for x in added) or any(verdict.is_ours(x) for x in removed):
@@ -279,7 +279,7 @@ class Decision:
         return found
 
     def _kept(self, verdict: Verdict, commit: str) -> str:
-        return "it only takes the feature back" if verdict.only_takes_back(commit) else "nothing of it is there any more"
+        return "it only takes the feature back" if verdict.only_takes_back(commit) else "nothing of it is left"
 
     def _merge(self, merge: Commit, is_reverted: bool, ours: Mapping[str, Named]) -> list[Finding]:
         named = self.names.merges.get(merge.id) or Named(How.MERGED, "it brought commits of the feature")
@@ -310,15 +310,11 @@ class Decision:
         by = {i for e in edits for x in e.added for i in verdict.removers(x)} - {""}
         removed = sorted(by, key=lambda i: self.graph.index[i])
         if any(self.look.known.number(x) in verdict.live for e in edits for x in e.added):
-            return "what it adds goes with another commit that adds the same"
-        return (
-            f"nothing of it is there any more: {removed[0][:12]} removed it"
-            if removed
-            else "nothing of it is there any more"
-        )
+            return "what it adds is reverted with another commit that adds the same"
+        return f"nothing of it is left: {removed[0][:12]} removed it" if removed else "nothing of it is left"
 
     def _moved_away(self, verdict: Verdict) -> list[Tangle]:
-        """Files, not followed so far, into which somebody moved lines of the feature."""
+        """Return files, not followed so far, into which somebody moved lines of the feature."""
         texts: dict[str, set[str]] = {}
         for edit in self.look.known.edits:
             if (
@@ -339,7 +335,7 @@ class Decision:
         ]
 
     def _copied(self, verdict: Verdict) -> list[Tangle]:
-        """Files, not followed so far, that a merge wrote by itself and that hold what only the feature wrote."""
+        """Return files, not followed so far, that a merge wrote by itself and that hold text only the feature wrote."""
         merges = [c for c in self.graph.log if c.is_merge and self._brought(c.id) & self.graph.bits(list(verdict.ours))]
         by_itself = {path: m.id for m in merges for path in own_changes(m, self.graph, self.look.changes)}
         paths = sorted(set(by_itself) - set(self.look.paths))

@@ -1,4 +1,4 @@
-"""The commits of a branch as a graph: who descends from whom, and what a merge brought. Pure."""
+"""The commits of a branch as a graph: ancestors, and what a merge brought. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from runbook_lib.git import Commit
 
 
 class Graph:
-    """Commits, newest first and no commit before one that descends from it; parents outside are below the graph."""
+    """Commits, newest first, each before its ancestors; parents outside are below the graph."""
 
     def __init__(self, log: Sequence[Commit]) -> None:
         self.log = log
         self.index = {commit.id: n for n, commit in enumerate(log)}
 
     def commits(self, bits: int) -> Iterator[Commit]:
-        """The commits of a set, newest first."""
+        """Yield the commits of a set, newest first."""
         while bits:
             low = bits & -bits
             yield self.log[low.bit_length() - 1]
             bits ^= low
 
     def bit(self, commit: str) -> int:
-        """A set of one commit, empty where it is not in the graph."""
+        """Return a set of one commit, empty if it is not in the graph."""
         return 1 << self.index[commit] if commit in self.index else 0
 
     def bits(self, commits: Sequence[str]) -> int:
-        """The set of some commits."""
+        """Return the set of some commits."""
         found = 0
         for commit in commits:
             found |= self.bit(commit)
@@ -45,16 +45,16 @@ class Graph:
         return held
 
     def holds(self, commit: str) -> int:
-        """The set of a commit and all it descends from."""
+        """Return the set of a commit and all its ancestors."""
         return self._held[self.index[commit]] if commit in self.index else 0
 
     def brought(self, merge: Commit) -> int:
-        """The set of commits that a merge brought to its first parent, without itself."""
+        """Return the set of commits that a merge brought to its first parent, without itself."""
         return self.holds(merge.id) & ~self.holds(merge.parents[0]) & ~self.bit(merge.id)
 
     @cached_property
     def main_line(self) -> list[Commit]:
-        """The newest commit, its first parent, and so on."""
+        """Return the newest commit, its first parent, and so on."""
         line = []
         at = self.log[0] if self.log else None
         while at is not None:
@@ -64,7 +64,7 @@ class Graph:
         return line
 
     def elsewhere(self, merge: Commit) -> int:
-        """The set of commits that are there by other ways than by a merge: from commits that it neither holds nor is in."""
+        """Return the commits reachable without a merge: from commits that are neither its ancestors nor its descendants."""
         inside = self.brought(merge) | self.bit(merge.id)
         found = self.holds(merge.parents[0])
         for n, held in enumerate(self._held):

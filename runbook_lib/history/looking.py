@@ -1,4 +1,4 @@
-"""Look at a repository for a feature: which commits are its own, and what of each is still there. Read-only."""
+"""Read a repository for a feature: its commits, and what is left of each. Read-only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PICKED = re.compile(r"\(cherry picked from commit ([0-9a-f]{7,64})\)")
 
 @dataclass(frozen=True)
 class Answers:
-    """What somebody said of commits: full id -> how it is known."""
+    """People's answers about commits: full id -> how it is known."""
 
     include: Mapping[str, str] = field(default_factory=dict)
     exclude: Collection[str] = ()
@@ -30,26 +30,26 @@ class Answers:
 
 @dataclass
 class Names:
-    """What messages and answers say: commits of the feature, commits to ask about, merges and reverts that name it."""
+    """What messages and answers show: the feature's commits, commits to ask about, merges and reverts that name it."""
 
     ours: dict[str, Named] = field(default_factory=dict)
     asked: dict[str, Named] = field(default_factory=dict)
     merges: dict[str, Named] = field(default_factory=dict)
     reverts: dict[str, Named] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)  # commits that keep some of the feature on purpose
+    kept: set[str] = field(default_factory=set)  # commits that deliberately keep a part of the feature
     excluded: dict[str, Named] = field(default_factory=dict)
 
     @property
     def all(self) -> set[str]:
-        """Every commit that is spoken of."""
+        """Every commit that is mentioned."""
         return {*self.ours, *self.asked, *self.merges, *self.reverts, *self.excluded}
 
 
 def names(graph: Graph, feature: str, answers: Answers, elsewhere: Callable[[str], Commit | None]) -> Names:
-    """Sort the commits by what their messages, and the answers, say. Read-only.
+    """Sort the commits by their messages and the answers. Read-only.
 
     Args:
-        elsewhere: A commit of the repository that is not in the graph, by its id.
+        elsewhere: Finds a commit of the repository outside the graph, by its id.
     """
     matcher, found = Matcher(feature, keys(f"{commit.subject}\n{commit.body}" for commit in graph.log)), Names()
     for commit in graph.log:
@@ -84,7 +84,7 @@ def _full(graph: Graph, name: str) -> str | None:
 def _picked(
     graph: Graph, matcher: Matcher, found: Names, answers: Answers, elsewhere: Callable[[str], Commit | None]
 ) -> None:
-    """Take in cherry-picks of the feature's commits that do not name it themselves."""
+    """Add cherry-picks of the feature's commits that do not name it themselves."""
     for commit in reversed(graph.log):
         match = _PICKED.search(commit.body)
         if not match or commit.is_merge or commit.id in found.ours or commit.id in answers.exclude:
@@ -98,7 +98,7 @@ def _picked(
 
 
 def _reverting(graph: Graph, found: Names, answers: Answers) -> None:
-    """Take in reverts, and reverts of those, by git's own sentence in the body, or by the subject that they quote."""
+    """Add reverts, and reverts of those, by git's sentence in the body or by the quoted subject."""
     titles = {c.subject: c.id for c in graph.log if c.id in found.ours or c.id in found.reverts or c.id in found.merges}
     titles |= {title(c.body): c.id for c in graph.log if c.id in found.merges}
     for commit in reversed(graph.log):
@@ -113,12 +113,12 @@ def _reverting(graph: Graph, found: Names, answers: Answers) -> None:
 
 
 def says_revert(commit: Commit) -> bool:
-    """Whether a message says, as git's and the hosts' do, that it reverts something."""
+    """Whether a message says, in the form of git or a host, that it reverts something."""
     return bool(_REVERTS.search(commit.body) or commit.subject.startswith(("Revert ", "Reapply ")))
 
 
 def _merged(graph: Graph, matcher: Matcher, found: Names, answers: Answers) -> None:
-    """Ask about what a merge of the feature's branch brought that names nothing, and came by no other way."""
+    """Ask about unnamed commits that only a merge of the feature's branch brought."""
     for commit in graph.log:
         named = found.merges.get(commit.id)
         included = bool(named and named.how is How.INCLUDED)
@@ -141,14 +141,14 @@ class Look:
 
     graph: Graph
     names: Names
-    changes: Mapping[str, list[Change]]  # of each commit since the oldest that is concerned
-    paths: Collection[str]  # of the files that were followed
+    changes: Mapping[str, list[Change]]  # of each commit since the oldest that concerns the feature
+    paths: Collection[str]  # of the followed files
     known: Provenance
-    whole: Collection[str]  # merges of which all that they brought is the feature's
+    whole: Collection[str]  # merges that brought only commits of the feature
 
 
 def read(checkout: Checkout, graph: Graph, found: Names) -> Look:
-    """Read the files that the feature's commits touch, as every commit since the oldest of them holds them. Read-only."""
+    """Read the files that the feature's commits touch, in every commit since the oldest of them. Read-only."""
     concerned = [commit for commit in graph.log if commit.id in found.all]
     below = _below(graph, concerned)
     tip = graph.log[0].id
@@ -173,7 +173,7 @@ def read(checkout: Checkout, graph: Graph, found: Names) -> Look:
 
 
 def _is_whole(merge: Commit, graph: Graph, found: Names, raw: Mapping[str, list[Change]]) -> bool:
-    """Whether all that a merge brought is the feature's, and it changes nothing else, or is the feature's by its name."""
+    """Whether a merge brought only the feature's commits, and either changes nothing else or names the feature."""
     brought = [commit for commit in graph.commits(graph.brought(merge)) if not commit.is_merge]
     ours = all(c.id in found.ours or c.id in found.reverts or not raw.get(c.id) for c in brought)
     if not ours or not any(c.id in found.ours for c in brought):
@@ -185,7 +185,7 @@ def _is_whole(merge: Commit, graph: Graph, found: Names, raw: Mapping[str, list[
 
 
 def own_changes(merge: Commit, graph: Graph, raw: Mapping[str, list[Change]]) -> set[str]:
-    """The files that a merge changes and nothing that it brought does."""
+    """Return the files that a merge changes and no commit it brought does."""
     brought = {commit.id for commit in graph.commits(graph.brought(merge))}
     return {change.path for change in raw.get(merge.id, ())} - touched(raw, brought)
 
@@ -201,7 +201,7 @@ def _follow(known: Provenance, commit: Commit, changed: list[Change]) -> None:
 
 
 def _below(graph: Graph, concerned: Iterable[Commit]) -> str:
-    """The newest commit that all of these descend from, "" where there is none."""
+    """Return the newest common ancestor of all of these, "" if there is none."""
     common = -1
     for commit in concerned:
         for parent in commit.parents or ("",):
@@ -210,7 +210,7 @@ def _below(graph: Graph, concerned: Iterable[Commit]) -> str:
 
 
 def touched(raw: Mapping[str, list[Change]], commits: Collection[str]) -> set[str]:
-    """The paths that commits touch, by every name that these files ever had."""
+    """Return the paths that commits touch, under every name that these files ever had."""
     paths = {path for i in commits for change in raw.get(i, ()) for path in (change.path, change.old_path)}
     moves = [(c.old_path, c.path) for each in raw.values() for c in each if c.status == "R"]
     while True:

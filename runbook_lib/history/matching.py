@@ -1,8 +1,8 @@
-"""How a commit's message names a feature. Pure.
+"""Match a feature's id in a commit's message. Pure.
 
-An id matches as a whole word in any case; letters, digits, `_` and `-` are parts of a word, and so is `.` before a digit:
-SHOP-41 is not in SHOP-410, XSHOP-41, SHOP-41-B, SHOP-41_b or SHOP-41.2. In a branch's name a word may follow it (a slug of
-two letters or more, as in feature/SHOP-41-replies), and what comes before it ends at a slash or is a word like feature-.
+An id matches as a whole word in any case. Letters, digits, `_` and `-` are word characters, and so is `.` before a digit:
+SHOP-41 is not in SHOP-410, XSHOP-41, SHOP-41-B, SHOP-41_b or SHOP-41.2. In a branch name a word may follow (a slug of two
+letters or more, as in feature/SHOP-41-replies); a slash, or a word like feature-, may come before it.
 """
 
 import re
@@ -57,31 +57,31 @@ class How(StrEnum):
 _WHERE = {How.SUBJECT: "it leads its subject", How.SCOPE: "it is its scope", How.BRACKETS: "its subject has it in brackets"}
 SETTLED = {How.SUBJECT, How.SCOPE, How.BRACKETS, How.BRANCH, How.TRAILER, How.SQUASH}
 
-OWN = SETTLED | {How.CHERRY_PICK, How.SAME_CHANGE, How.REAPPLIED, How.INCLUDED}  # ways to be found the feature's
+OWN = SETTLED | {How.CHERRY_PICK, How.SAME_CHANGE, How.REAPPLIED, How.INCLUDED}  # these make a commit the feature's
 
 
 @dataclass(frozen=True)
 class Named:
-    """How a message names the feature: by which way, and a sentence on it."""
+    """How a message names the feature: the place, and a sentence on it."""
 
     how: How
     why: str
 
     @property
     def is_settled(self) -> bool:
-        """Whether the commit is the feature's by this alone."""
+        """Whether this alone makes the commit the feature's."""
         return self.how in SETTLED
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """Finds one feature's id in messages; `keys` are the projects of tickets, which count in any case then."""
+    """Finds one feature's id in messages; `keys` are ticket projects, which then match in any case."""
 
     feature: str
     keys: frozenset[str] = frozenset()
 
     def named(self, subject: str, body: str, *, is_merge: bool = False) -> Named | None:
-        """How a commit's message names the feature; None where it does not."""
+        """Return how a commit's message names the feature; None if it does not."""
         branches = self._branches(subject)
         if branches and (
             found := branches[0] or (is_merge and (branches[1] or self._in_trailer(body) or self._titled(body))) or None
@@ -93,7 +93,7 @@ class Matcher:
         if not self.word.search(text):
             return None
         if _REVERT.match(subject):
-            return Named(How.REVERTS, f"“{subject}” takes back, or puts back, what names the feature")
+            return Named(How.REVERTS, f"“{subject}” reverts, or restores, something that names the feature")
         if found := self._in_trailer(body):
             if others := self._tickets(self._leads(subject)):
                 return Named(How.SEVERAL, f"its subject names {others[0]}, a trailer the feature")
@@ -107,7 +107,7 @@ class Matcher:
         return Named(How.MENTION, f"{where} only mentions the feature")
 
     def source(self, subject: str, body: str) -> bool:
-        """Whether a merge's message says that it merges the feature's work, and not others' into the feature's branch."""
+        """Whether a merge's message says that it merges the feature's work, not others' work into the feature's branch."""
         branches = self._branches(subject)
         if branches and (branches[0] or branches[1]):
             return branches[0] is not None
@@ -115,7 +115,7 @@ class Matcher:
         return bool(named and named.is_settled)
 
     def names_another(self, subject: str, body: str) -> bool:
-        """Whether a message names some other ticket."""
+        """Whether a message names another ticket."""
         return bool(self._tickets(f"{subject}\n{body}"))
 
     @cached_property
@@ -135,7 +135,7 @@ class Matcher:
         return re.compile(rf"(?P<own>{self.word.pattern})|(?P<other>{other})", re.IGNORECASE)
 
     def _branches(self, subject: str) -> tuple[Named | None, Named | None] | None:
-        """Of a merge: how its source names the feature, and how its target does; None where no branch is named so."""
+        """Return how a merge's source and its target name the feature; None if it names no branch."""
         for form in _MERGES:
             if match := form.match(subject):
                 into = (match.groupdict().get("into") or "").strip("'\"")
@@ -198,19 +198,19 @@ class Matcher:
         return Named(How.TRAILER, "a trailer names it")
 
     def _titled(self, body: str) -> Named | None:
-        """How the title of a pull request below a merge names the feature; a release's list is no title."""
+        """Return how a pull request title below a merge names the feature; a release's list is no title."""
         lines = [line for line in body.splitlines() if line.strip()]
         is_list = any(_BULLET.match(line) for line in lines[:1]) or any(self._tickets(self._leads(line)) for line in lines)
         return None if is_list else self._in_subject(title(body))
 
     def _leads(self, subject: str) -> str:
-        """The part of a subject in which ids stand for the commit itself."""
+        """Return the part of a subject in which ids name the commit itself."""
         brackets = " ".join(part or "" for group in _BRACKETS.findall(subject) for part in group)
         lead = re.match(rf"\W*(?:[A-Za-z]+(?:\([^()]*\))?!?:)?\W*{_TICKET}", subject)
         return f"{lead[0] if lead else ''} {brackets}"
 
     def _list(self, text: str) -> list[str]:
-        """The ids that a text begins with, one after another, in lower case."""
+        """Return the ids at the start of a text, one after another, in lower case."""
         found: list[str] = []
         at = 0
         while True:
@@ -235,13 +235,13 @@ class Matcher:
 
 
 def keys(messages: Iterable[str]) -> frozenset[str]:
-    """The projects of the tickets that some messages name in capitals: PAY of PAY-7."""
+    """Return the projects of the tickets that some messages name in capitals: PAY of PAY-7."""
     found = {match.rpartition("-")[0] for message in messages for match in _TICKET_WORD.findall(message)}
     return frozenset(key for key in found if key.split("-")[0] not in NO_TICKETS)
 
 
 def title(body: str) -> str:
-    """What hosts write below a merge's subject: the pull request's title."""
+    """Return the pull request's title, which hosts write below a merge's subject."""
     return next((line for line in body.splitlines() if line.strip()), "")
 
 

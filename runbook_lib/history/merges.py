@@ -1,6 +1,6 @@
-"""Follow files through a merge: which lines it took from which side, and what it wrote or dropped by itself. Pure.
+"""Follow files through a merge: which lines it took from which side, and which it wrote or dropped itself. Pure.
 
-This is one of the two ways that must agree; the other is git's own reverts.
+This is one of two methods that must agree; the other is git's own reverts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runbook_lib.history.verdict import Tangle, Verdict
 
 
 class Merge:
-    """One merge, its sides known already."""
+    """One merge whose sides are already known."""
 
     def __init__(self, known: Provenance, commit: Commit) -> None:
         self.known = known
@@ -25,18 +25,18 @@ class Merge:
         self._files: list[dict[int, Version] | None] = [None] * len(self.sides)
 
     def follow(self, changes: Iterable[Change]) -> None:
-        """Take the merge in; `changes` are those of the files followed, by its first parent."""
-        wanted = {path: Entry(v.mode, v.blob) for path, v in self.sides[0].items()}
+        """Process the merge; `changes` are those of the followed files, against its first parent."""
+        entries = {path: Entry(v.mode, v.blob) for path, v in self.sides[0].items()}
         changed = list(changes)
         for change in changed:
             if change.status in "DR":
-                wanted.pop(change.old_path, None)
-        wanted |= {c.path: Entry(c.mode, c.blob) for c in changed if c.status != "D"}
+                entries.pop(change.old_path, None)
+        entries |= {c.path: Entry(c.mode, c.blob) for c in changed if c.status != "D"}
         moved = {c.path: c.old_path for c in changed if c.status == "R"}
-        self.known.states[self.commit.id] = {p: self._file(p, entry, moved.get(p, p), wanted) for p, entry in wanted.items()}
+        self.known.states[self.commit.id] = {p: self._file(p, e, moved.get(p, p), entries) for p, e in entries.items()}
         self._dropped()
 
-    def _file(self, path: str, entry: Entry, old_path: str, wanted: Mapping[str, Entry]) -> Version:
+    def _file(self, path: str, entry: Entry, old_path: str, entries: Mapping[str, Entry]) -> Version:
         versions = [side.get(path) for side in self.sides]
         one = versions[0]
         if one and all(v is one for v in versions) and (one.mode, one.blob) == (entry.mode, entry.blob):
@@ -47,7 +47,7 @@ class Merge:
         for n, version in enumerate(versions):
             if version is None:
                 there = (self._of(n).get(file) for file in files)
-                versions[n] = next((v for v in there if v and v.path not in wanted), None)
+                versions[n] = next((v for v in there if v and v.path not in entries), None)
         if not any(versions):
             return self.known.create(self.commit.id, path, entry)
         return self._merged(path, entry, versions)
@@ -134,7 +134,7 @@ class Merge:
         return tuple(lines)
 
     def _drops(self, line: int, n: int, versions: Sequence[Version | None]) -> bool:
-        """Whether it is the merge that removed a line of side `n`, and none of its other sides."""
+        """Whether the merge, and none of its other sides, removed a line of side `n`."""
         removed = self.known.removed[self.known.number(line)]
         for other, version in enumerate(versions):
             if other == n or (version and self.known.number(line) in {self.known.number(x) for x in version.lines}):
@@ -145,7 +145,7 @@ class Merge:
         return True
 
     def _dropped(self) -> None:
-        """Note what is gone with the files that the merge does not have any more."""
+        """Record what is gone with the files that the merge deleted."""
         known = self.known
         left = {known.number(v.exists) for v in known.states[self.commit.id].values()}
         for n in range(len(self.sides)):
@@ -180,7 +180,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Path -> the file without the feature (None: gone), where that differs from the tip; and what is in the way."""
+    """Path -> the file without the feature (None: gone), where it differs from the tip; and the obstacles."""
 
     files: Mapping[str, Entry | None]
     tangles: list[Tangle]
@@ -235,7 +235,7 @@ class _Rebuild:
         return path, self._entry(mode, self._lines(version, version.lines))
 
     def _fact(self, version: Version, kind: int) -> str:
-        """What a fact of a file was before the feature changed it."""
+        """Return what a fact of a file was before the feature changed it."""
         edits = [e for e in self.removals.get(self.number(version.exists), ()) if e.first == -kind]
         earlier = {self.known.text[x] for e in edits for x in e.removed if self.number(x) in self.verdict.pending}
         fact = version.facts[kind]
@@ -246,7 +246,7 @@ class _Rebuild:
         return self.known.text[fact]
 
     def _lines(self, version: Version, there: tuple[int, ...]) -> list[int]:
-        """The lines of a file without the feature's, and with what it removed put back where it was."""
+        """Return the lines of a file without the feature's, with its removals put back in place."""
         found = [self.number(line) for line in there]
         for edit in reversed(self.removals.get(self.number(version.exists), ())):
             block = [x for x in map(self.number, edit.removed) if x in self.verdict.pending and x not in found]
@@ -280,5 +280,5 @@ class _Rebuild:
 
 
 def rebuilt(verdict: Verdict, tip: str) -> Rebuilt:
-    """The files at the tip without what is left of the feature, and with what is pending."""
+    """Return the files at the tip without what is left of the feature, and with what is pending."""
     return _Rebuild(verdict, tip).all()

@@ -1,8 +1,8 @@
-"""Who wrote and who removed each line of some files, over a whole graph of commits. Pure.
+"""Track who wrote and who removed each line of some files, over a whole graph of commits. Pure.
 
-Every line has a number that it keeps from version to version, through merges and renames; a line that comes back where it
-was removed keeps it too. So do three facts of a file: that it exists, where, and with what mode. Each number knows who wrote
-it, removed it and brought it back. No message is read for this.
+Every line has a number, which it keeps from version to version, through merges and renames. A line that is restored where it
+was removed keeps its number too. So do three facts of a file: its existence, place and mode. Each number knows who wrote,
+removed and restored it. No message is read for this.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from runbook_lib.git.command import Change, Entry
 from runbook_lib.history.graph import Graph
 
 Hunk = tuple[int, int, int, int]  # lines [0]:[1] of the older text became lines [2]:[3] of the newer
-MOST = 4_000_000  # pairs of lines compared where no line is unique; more count as rewritten
+MOST = 4_000_000  # pairs of lines to compare where no line is unique; above that, lines count as rewritten
 
 
 def hunks(old: Sequence[str], new: Sequence[str]) -> list[Hunk]:
-    """The places where `new` differs from `old`, in order."""
+    """Return the places where `new` differs from `old`, in order."""
     found, i, j = [], 0, 0
     for a, b, size in [*_blocks(old, new), (len(old), len(new), 0)]:
         if i < a or j < b:
@@ -32,16 +32,17 @@ def hunks(old: Sequence[str], new: Sequence[str]) -> list[Hunk]:
 
 
 def merged(base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> list[str] | None:
-    """Both sides' changes to `base`; None where they conflict.
+    """Merge both sides' changes to `base`; None if they conflict.
 
-    Git takes changes of neighbouring lines for a conflict; here only the same lines, or two insertions in one place, are.
+    git treats changes of neighbouring lines as a conflict; here only changes of the same lines, or two insertions in one
+    place, are.
     """
     mine = [(a, b, tuple(ours[i:j])) for a, b, i, j in hunks(base, ours)]
     others = [(a, b, tuple(theirs[i:j])) for a, b, i, j in hunks(base, theirs)]
     others = [hunk for hunk in others if hunk not in mine]
     if any(_clash(one, other) for one in mine for other in others):
         return None
-    changes = sorted([*mine, *others], key=lambda hunk: (hunk[0], hunk[1]))  # an insertion comes before what it is next to
+    changes = sorted([*mine, *others], key=lambda hunk: (hunk[0], hunk[1]))  # an insertion comes before its neighbour
     text: list[str] = []
     at = 0
     for first, end, inserted in changes:
@@ -60,9 +61,9 @@ def _clash(one: tuple[int, int, tuple[str, ...]], other: tuple[int, int, tuple[s
 
 
 def _blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int]]:
-    """What both have in common, as (index in old, index in new, length): patience, then the longest blocks.
+    """Return what both have in common, as (index in old, index in new, length): patience, then the longest blocks.
 
-    Of two ways that are as good, one is taken in both directions: so a revert removes the lines that its commit added.
+    Equally good choices are made the same in both directions: so a revert removes the lines that its commit added.
     """
     if [*old] > [*new]:
         return sorted((a, c, size) for c, a, size in _blocks(new, old))
@@ -109,7 +110,7 @@ def _alike_at_end(old: Sequence[str], new: Sequence[str], a: int, b: int, c: int
 
 
 def _unique(old: Sequence[str], new: Sequence[str], a: int, b: int, c: int, d: int) -> list[tuple[int, int]]:
-    """Lines that are once in each, as the longest run that is in order in both."""
+    """Return lines that occur once in each, as the longest run that is in order in both."""
     once, also = Counter(old[a:b]), Counter(new[c:d])
     where = {new[j]: j for j in range(c, d)}
     pairs = [(i, where[old[i]]) for i in range(a, b) if once[old[i]] == 1 and also[old[i]] == 1]
@@ -131,15 +132,15 @@ def _unique(old: Sequence[str], new: Sequence[str], a: int, b: int, c: int, d: i
     return run[::-1]
 
 
-BEFORE = ""  # who wrote, or removed, what the graph found there
-PLACE, RIGHTS = 1, 2  # facts of a file; an edit of one begins at minus that
-OPAQUE = "\0"  # begins the one line of a file that has no lines
-LARGEST = 8_000_000  # bytes; what is larger has no lines
+BEFORE = ""  # the author of what existed below the graph
+PLACE, RIGHTS = 1, 2  # facts of a file; an edit of one starts at its negative
+OPAQUE = "\0"  # starts the one line of a file without lines
+LARGEST = 8_000_000  # bytes; a larger file counts as one without lines
 
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """A file as a commit holds it: the numbers of its three facts and of its lines."""
+    """A file in a commit: the numbers of its three facts and of its lines."""
 
     path: str
     mode: str
@@ -151,22 +152,22 @@ class Version:
 
     @property
     def facts(self) -> tuple[int, int, int]:
-        """That it exists, where, and with what mode."""
+        """Its existence, place and mode."""
         return self.exists, self.place, self.rights
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A place where a commit changed a file: what it removed there, what it put there, and the lines around."""
+    """A place where a commit changed a file: what it removed and added, and the lines around."""
 
     commit: str
     file: int
     version: tuple[int, ...]  # the lines before it
-    first: int  # where in them the removed ones begin
+    first: int  # index in them of the first removed line
     removed: tuple[int, ...]
     added: tuple[int, ...]
-    written: frozenset[int]  # of the added: those that are new
-    dropped: frozenset[int] = frozenset()  # of the removed, by a merge: those that none of its sides had removed
+    written: frozenset[int]  # the added lines that are new
+    dropped: frozenset[int] = frozenset()  # for a merge: the removed lines that none of its sides had removed
     gone: Version | None = None  # the whole file, where it was deleted
 
 
@@ -187,14 +188,14 @@ class Provenance:
         self.edits: list[Edit] = []
         self.states: dict[str, State] = {}
         self._texts: dict[str, tuple[str, ...]] = {}
-        self._gone: dict[str, list[tuple[int, Edit]]] = {}  # text -> lines that were removed, with where
-        self._lost: dict[str, list[tuple[str, Version]]] = {}  # path -> files that were deleted there, with by whom
+        self._gone: dict[str, list[tuple[int, Edit]]] = {}  # text -> removed lines, with the place
+        self._lost: dict[str, list[tuple[str, Version]]] = {}  # path -> deleted files, with the commit
         self._linked: dict[tuple[str, Entry], Version] = {}
 
     # --- numbers
 
     def number(self, line: int) -> int:
-        """The number that a line goes by now."""
+        """Return a line's current number."""
         while self._same[line] != line:
             self._same[line] = self._same[self._same[line]]
             line = self._same[line]
@@ -209,7 +210,7 @@ class Provenance:
         return len(self._same) - 1
 
     def unite(self, one: int, other: int) -> int:
-        """Take two lines for one, as a merge that holds both as one does."""
+        """Unite two lines, as a merge that holds both as one does."""
         one, other = self.number(one), self.number(other)
         if one != other:
             self._same[other] = one
@@ -218,7 +219,7 @@ class Provenance:
         return one
 
     def texts(self, mode: str, blob: str) -> tuple[str, ...]:
-        """The lines of a blob; the last is what follows the last end of line, mostly nothing."""
+        """Return the lines of a blob; the last is the text after the last line end, mostly empty."""
         key = f"{mode} {blob}"
         if key not in self._texts:
             text = "" if mode == "160000" else self.content(blob)
@@ -229,7 +230,7 @@ class Provenance:
     # --- the graph's lower edge
 
     def begin(self, commit: str, found: Mapping[str, Entry], root: State | None = None) -> State:
-        """Take over files from below the graph; `root` is the one such state that the others are compared with."""
+        """Start from files below the graph; `root` is the one such state that the others are compared with."""
         state = {}
         for path, entry in found.items():
             if (path, entry) not in self._linked:
@@ -260,7 +261,7 @@ class Provenance:
     # --- commits
 
     def follow(self, commit: Commit, changes: Iterable[Change]) -> None:
-        """Take in a commit that is no merge, its parent before it; `changes` are those of the files followed."""
+        """Process a non-merge commit after its parent; `changes` are those of the followed files."""
         old = self.states.get(commit.parents[0], {}) if commit.parents else {}
         state = dict(old)
         changed = list(changes)
@@ -279,7 +280,7 @@ class Provenance:
         self.states[commit.id] = state
 
     def create(self, commit: str, path: str, entry: Entry) -> Version:
-        """Take in a file that a commit added, or added again."""
+        """Record a file that a commit added, or added again."""
         texts = self.texts(entry.mode, entry.blob)
         held = self.graph.holds(commit)
         for by, gone in reversed(self._lost.get(path, [])):
@@ -321,7 +322,7 @@ class Provenance:
         return Version(change.path, change.mode, change.blob, old.exists, place, rights, tuple(lines))
 
     def fact(self, commit: str, old: Version, kind: int, text: str) -> int:
-        """A fact of a file that a commit changed: new, or one that was there before."""
+        """Return a fact of a file that a commit changed: new, or an earlier one restored."""
         was = self.number(old.facts[kind])
         self.removed[was].add(commit)
         edits = (e for e in self.edits if e.first == -kind and self.number(e.file) == self.number(old.exists))
@@ -347,7 +348,7 @@ class Provenance:
         dropped: frozenset[int] | None = None,
         gone: Version | None = None,
     ) -> None:
-        """Keep where a commit changed a file; of a merge, `dropped` says what it is that it removed itself."""
+        """Record where a commit changed a file; for a merge, `dropped` is what it removed itself."""
         edit = Edit(commit, file, version, first, removed, added, written, dropped or frozenset(), gone)
         self.edits.append(edit)
         for line in removed if dropped is None else dropped:
@@ -357,7 +358,7 @@ class Provenance:
     def put(
         self, commit: str, texts: Sequence[str], file: int, there: Sequence[int], before: int | None, after: int | None
     ) -> tuple[tuple[int, ...], frozenset[int]]:
-        """Lines that a commit puts between two others: those that were removed there come back, the others are new."""
+        """Return the lines a commit puts between two others: lines removed there are restored, the others are new."""
         found: dict[int, int] = {}
         if any(any(c.isalnum() for c in text) for text in texts):
             live = {self.number(line) for line in there}
@@ -380,7 +381,7 @@ class Provenance:
     def _removed_there(
         self, texts: Sequence[str], file: int, held: int, before: int | None, after: int | None
     ) -> list[Edit]:
-        """Where some of these lines were removed from this place or, all of them, from this file; the latest first."""
+        """Find where some lines were removed from this place or, all of them, from this file; latest first."""
         seen: dict[int, Edit] = {}
         for text in dict.fromkeys(text for text in texts if any(c.isalnum() for c in text)):
             for _, edit in self._gone.get(text, [])[-20:]:

@@ -1,4 +1,4 @@
-"""What of a feature is still there, which commits take it away, and what stands in the way. Pure."""
+"""Judge what is left of a feature, which commits take it away, and what prevents that. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import cached_property
 
 from runbook_lib.history.provenance import BEFORE, Edit, Provenance, Version
 
-SHORTEST = 4  # characters of a line that is known again elsewhere
+SHORTEST = 4  # characters of a line that can be recognised elsewhere
 
 
 @dataclass(frozen=True)
 class Tangle:
-    """A file in which the feature's work and somebody else's cannot be separated."""
+    """A file in which the feature's work cannot be separated from somebody else's."""
 
     path: str
     commit: str
@@ -21,9 +21,9 @@ class Tangle:
 
 
 class Verdict:
-    """Some commits, taken for the feature's, judged by what became of their lines.
+    """Judges some commits, taken for the feature's, by the fate of their lines.
 
-    A line is the feature's where nobody else wrote it. What the feature removed is pending where nobody else removed it too.
+    A line is the feature's if nobody else wrote it. A line that the feature removed is pending if nobody else removed it.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class Verdict:
         self.graph = known.graph
         self.state = known.states.get(tip, {})
         self.ours = frozenset(ours)
-        self.kept = frozenset(kept)  # commits that keep some of it on purpose
-        self.neutral = frozenset(neutral)  # commits that only undo a revert, of others' work too: they pass on what was
+        self.kept = frozenset(kept)  # commits that deliberately keep a part of it
+        self.neutral = frozenset(neutral)  # commits that only undo a revert, also of others' work: they restore what existed
 
     def is_ours(self, line: int) -> bool:
         """Whether only the feature wrote a line."""
@@ -48,12 +48,12 @@ class Verdict:
 
     @cached_property
     def live(self) -> frozenset[int]:
-        """The lines and facts that are there at the tip."""
+        """The lines and facts that exist at the tip."""
         number = self.known.number
         return frozenset(number(line) for v in self.state.values() for line in (*v.facts, *v.lines))
 
     def removers(self, line: int) -> set[str]:
-        """Who removed a line without its having come back since."""
+        """Return who removed a line that has not been restored since."""
         number = self.known.number(line)
         returned = self.graph.bits([*self.known.returned[number]])
         held = [self.graph.holds(c.id) for c in self.graph.commits(returned)]
@@ -64,7 +64,7 @@ class Verdict:
         return standing - self.neutral
 
     def is_pending(self, line: int) -> bool:
-        """Whether a line that is gone is to come back: the feature alone removed it."""
+        """Whether a missing line must come back: only the feature removed it."""
         number = self.known.number(line)
         if number in self.live or self.is_ours(number):
             return False
@@ -73,7 +73,7 @@ class Verdict:
 
     @cached_property
     def pending(self) -> frozenset[int]:
-        """The lines and facts that are to come back."""
+        """The lines and facts that must come back."""
         number = self.known.number
         edits = [edit for edit in self.known.edits if edit.commit in self.ours]
         files = {number(e.file) for e in edits}
@@ -83,7 +83,7 @@ class Verdict:
 
     @cached_property
     def left(self) -> frozenset[int]:
-        """The feature's lines and facts that are there at the tip."""
+        """The feature's lines and facts that exist at the tip."""
         return frozenset(line for line in self.live if self.is_ours(line))
 
     @cached_property
@@ -94,12 +94,12 @@ class Verdict:
 
     @cached_property
     def to_revert(self) -> set[str]:
-        """The commits whose reverts take away what is left, and bring back what is pending."""
+        """The commits whose reverts remove what is left and restore what is pending."""
         found = set(self.owners.values())
         written = {self.known.number(x) for e in self.known.edits if e.commit in self.ours for x in e.added}
         written |= {self.known.number(f) for e in self.known.edits if e.gone for f in e.gone.facts}
         hidden = {line: self.removers(line) for line in written if line not in self.live and self.is_ours(line)}
-        while True:  # what only such commits hide would come back with their reverts
+        while True:  # reverting these would bring back what only they hide
             more = {self._newest(self._appliers(line)) for line, by in hidden.items() if by and by <= found}
             if more <= found:
                 return found
@@ -115,7 +115,7 @@ class Verdict:
 
     @cached_property
     def put_back(self) -> dict[str, int]:
-        """Who else brought lines of the feature back that are there: commit -> one such line. Merges only pass them on."""
+        """Who else restored existing lines of the feature: commit -> one such line. Merges only pass them on."""
         found = {}
         for line in sorted(self.left):
             for by in self.known.returned[line] - self.ours - self.neutral:
@@ -124,7 +124,7 @@ class Verdict:
         return found
 
     def has_effect(self, commit: str) -> bool:
-        """Whether anything that a commit wrote is there, or that it removed is gone."""
+        """Whether anything that a commit wrote still exists, or anything it removed is still gone."""
         number = self.known.number
         for edit in self.known.edits:
             if edit.commit == commit:
@@ -135,7 +135,7 @@ class Verdict:
         return any(commit in self.known.written[line] | self.known.returned[line] for line in self.live)
 
     def only_redoes(self, commit: str) -> bool:
-        """Whether all that a commit did was to bring lines back, and to remove what had been removed before."""
+        """Whether a commit only restored lines, and removed lines that had been removed before."""
         return not any(edit.written for edit in self._by_commit.get(commit, ()))
 
     def redoes_only_ours(self, commit: str) -> bool:
@@ -145,19 +145,19 @@ class Verdict:
         return all(self.is_ours(x) for e in edits for x in e.added) and all(by & self.ours for by in removed)
 
     def wrote(self, merge: str) -> bool:
-        """Whether a merge wrote lines of its own that are there."""
+        """Whether a merge wrote existing lines of its own."""
         return any(self.known.number(x) in self.live for e in self._by_commit.get(merge, ()) for x in e.written)
 
     def only_takes_back(self, commit: str) -> bool:
-        """Whether all that a commit did was to remove lines of the feature, and to bring back what that had removed."""
+        """Whether a commit only removed lines of the feature, and restored lines that the feature had removed."""
         edits = self._by_commit.get(commit, [])
         return bool(edits) and not any(e.written for e in edits) and all(self.is_ours(x) for e in edits for x in e.removed)
 
-    # --- what stands in the way
+    # --- obstacles
 
     @cached_property
     def changed_since(self) -> dict[int, str]:
-        """Lines that somebody else made of the feature's, and that are there: line -> commit."""
+        """The existing lines that somebody else made from the feature's: line -> commit."""
         number = self.known.number
         made: dict[int, str] = {}
         for edit in self.known.edits:
@@ -170,17 +170,17 @@ class Verdict:
         return {line: commit for line, commit in made.items() if line in self.live}
 
     def _moved(self, edit: Edit) -> list[int]:
-        """The feature's own lines, removed by somebody else in one place, and written by the same commit in another."""
+        """Return the feature's own lines that one commit of somebody else removed in one place and wrote in another."""
         texts = self.own_texts(edit)
         others = (e for e in self._by_commit.get(edit.commit, ()) if e is not edit) if texts else ()
         return [self.known.number(x) for e in others for x in e.written if self.known.text[x].strip() in texts]
 
     def own_texts(self, edit: Edit) -> set[str]:
-        """What a commit removed of the feature's that nobody but it and the feature ever wrote."""
+        """Return the feature's lines a commit removed whose text only it and the feature ever wrote."""
         return self._only_ours((x for x in edit.removed if self.is_ours(x)), edit.commit)
 
     def written_texts(self) -> set[str]:
-        """What the feature's commits wrote and nobody else ever did."""
+        """Return the text that only the feature's commits ever wrote."""
         return self._only_ours((x for edit in self.known.edits if edit.commit in self.ours for x in edit.added), "")
 
     def _only_ours(self, lines: Iterable[int], commit: str) -> set[str]:
@@ -211,7 +211,7 @@ class Verdict:
 
     @cached_property
     def tangles(self) -> list[Tangle]:
-        """Where the feature's work cannot be separated from others'."""
+        """Return where the feature's work cannot be separated from others'."""
         number = self.known.number
         found = []
         for version in self.state.values():
@@ -236,6 +236,6 @@ class Verdict:
         return next((v.path for v in gone if self.known.number(v.exists) == number), "a file that is gone")
 
     def others_in(self, version: Version) -> set[str]:
-        """Who else than the feature wrote lines of a file that are there."""
+        """Return who else wrote existing lines of a file."""
         lines = [self.known.number(x) for x in version.lines if not self.is_ours(x) and self.known.text[x].strip()]
         return {by for line in lines for by in self.known.written[line] - self.ours if by != BEFORE}

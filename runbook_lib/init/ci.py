@@ -17,20 +17,20 @@ INCLUDED = ".gitlab/rollback-rehearsal.yml"  # where there is a .gitlab-ci.yml a
 
 
 def files(path: Path, team: Team) -> dict[str, str]:
-    """The CI files for a repository: of the service that it shows, else of both. Read-only."""
+    """Return the CI files for a repository: of the service that it shows, else of both. Read-only."""
     shown = [name for name, is_on in ((GITHUB, _on_github(path)), (GITLAB, _on_gitlab(path))) if is_on]
     return {place(path, name): filled(name, team) for name in shown or PLACES}
 
 
 def place(path: Path, template: str) -> str:
-    """Where a template's file goes. Read-only."""
+    """Return where a template's file goes. Read-only."""
     taken = path / PLACES[GITLAB]
     is_another = template == GITLAB and taken.exists() and OURS not in taken.read_text(errors="replace")
     return INCLUDED if is_another else PLACES[template]
 
 
 def filled(template: str, team: Team) -> str:
-    """A template for a team. Read-only."""
+    """Return a template for a team. Read-only."""
     text = packaged("init", "templates", template).read_text(encoding="utf-8")
     directory = team.migrations.directory if team.migrations else "**/migrations"
     return text.replace(f'"{MIGRATIONS}"', f'"{directory}/**"')
@@ -45,6 +45,6 @@ def _on_gitlab(path: Path) -> bool:
 
 
 def _remotes(path: Path) -> str:
-    """The hosts of the repository's remotes. Read-only."""
+    """Return the hosts of the repository's remotes. Read-only."""
     said = subprocess.run(["git", "-C", str(path), "remote", "-v"], capture_output=True, text=True, check=False).stdout
     return " ".join(re.findall(r"(?:@|//)([\w.-]+)[:/]", said))

@@ -1,4 +1,4 @@
-"""Keys as YAML with comments: where each value was found, and what is asked of a person where none was."""
+"""Keys as YAML with comments: where each value was found, and a question to a person if none was."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Known:
 
 
 def text(keys: Mapping[str, Any], indent: str = "") -> str:
-    """Some keys as YAML. Pure."""
+    """Return some keys as YAML. Pure."""
     lines = []
     for key, value in keys.items():
         name = f"{indent}{_flow(key)}:"

@@ -70,7 +70,7 @@ class Folder:
     path: Path
 
     def files(self, *names: str) -> list[tuple[str, str]]:
-        """The files of some names at the top, else those one folder below, each with its text. Read-only."""
+        """Return the files of some names at the top, else those one folder below, each with its text. Read-only."""
         for below in ("", "*/"):
             found = {path for name in names for path in self.path.glob(below + name) if self._counts(path)}
             if found:
@@ -83,6 +83,6 @@ class Folder:
 
 
 def within(where: str, command: Sequence[str]) -> Sequence[str]:
-    """A command as it runs from the top of the repository, where its file lies below it. Pure."""
+    """Return a command as it runs from the top of the repository, where its file lies below it. Pure."""
     parent = Path(where).parent
     return command if parent == Path() or not command else ["sh", "-c", f"cd {parent} && {' '.join(command)}"]

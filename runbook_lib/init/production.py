@@ -13,8 +13,8 @@ from runbook_lib.init.team import Team
 ROLES = ("On-Call Engineer", "Database Admin", "DevOps Lead", "Product Owner")  # as the standard plan names them
 HEAD = """\
 # Where a rollback of {name} runs: production, as far as this repository says it. Written by `runbook init`.
-# Each null with `decide:` is asked of you; until it is filled in, every command that reads this file stops and names it.
-# Secrets never stand here: only the name of an environment variable, or of a libpq service.
+# You must fill in each null with `decide:`; until then, every command that reads this file stops and names it.
+# Never write secrets here: only the name of an environment variable, or of a libpq service.
 # Where a plan says `rehearsed_within`, name the place of records here and in the target of rehearsals alike, as
 # records: {{kind: branch, repository: ., remote: origin}}; CI must be allowed to push then (docs/how-to/keep-records.md).
 # docs/parameters.md has all keys (Target), docs/managers.md those of each manager of services.
@@ -25,7 +25,7 @@ VERSION_BY_URL = "how it says which commit it runs: {url: ADDRESS, field: versio
 
 
 def target(team: Team) -> dict[str, Any]:
-    """The keys of that target. Pure."""
+    """Return the keys of that target. Pure."""
     return {
         "name": f"{team.name}-production",
         "environment": "production",
@@ -58,7 +58,7 @@ def target(team: Team) -> dict[str, Any]:
 
 
 def build(team: Team) -> dict[str, Any]:
-    """How the repository is built. Pure."""
+    """Return how the repository is built. Pure."""
     keys = {"build": team.value("build", 'the command that builds it, as a list; where nothing is built, ["true"]')}
     return {"install": team.value("install", "what installs the packages"), **keys} if team.of("install") else keys
 
@@ -71,7 +71,7 @@ def _installs_elsewhere(team: Team) -> Mapping[str, Asked]:
 
 
 def versions(team: Team, address: Callable[[Service], str]) -> Mapping[str, Asked] | Asked:
-    """What is asked of how each service tells its version, which answers at some address. Pure."""
+    """Return the question on how each service reports its version at an address. Pure."""
     path = team.said("health") or "/health"
     serving = {each.name: Asked(VERSION_BY_URL % f"{address(each)}{path}") for each in team.serving}
     asked = {each.name: serving.get(each.name, Asked(VERSION)) for each in team.services}
@@ -79,12 +79,12 @@ def versions(team: Team, address: Callable[[Service], str]) -> Mapping[str, Aske
 
 
 def built_from(team: Team) -> Mapping[str, str] | Asked:
-    """The repository that each service is built from. Pure."""
+    """Return the repository that each service is built from. Pure."""
     return {each.name: team.name for each in team.services} or Asked(f"each service, as {{web: {team.name}}}")
 
 
 def endpoints(team: Team) -> Mapping[str, Any] | Asked:
-    """Where each service answers. Pure."""
+    """Return where each service answers. Pure."""
     known = {each.name: f"http://localhost:{port}" for each in team.services if (port := team.port(each))}
     return known or Asked("the address of each service that answers HTTP, as {web: http://localhost:8000}; else {}")
 

@@ -14,19 +14,19 @@ from runbook_lib.init.team import Team
 
 TARGET_HEAD = """\
 # Where a rehearsal of {name} runs: on the stack that parameters/stack.yaml describes. Written by `runbook init`.
-# The stack sets what ${{NAME}} stands for. Each null with `decide:` is asked of you.
+# The stack sets the value of ${{NAME}}. You must fill in each null with `decide:`.
 """
 STACK_HEAD = """\
 # What a rehearsal of {name} brings up, and tears down. Written by `runbook init`.
 # The environment has RELEASED, the commit from before the release: export RELEASED=$(git merge-base origin/main HEAD)
-# Each null with `decide:` is asked of you; parameters/stack.example.yaml explains all keys.
+# You must fill in each null with `decide:`; parameters/stack.example.yaml explains all keys.
 """
 RELEASED = "RELEASED"  # the environment variable that names the commit before the release
 REHEARSES = "whoever rehearses"
 
 
 def target(team: Team) -> dict[str, Any]:
-    """The keys of the target. Pure."""
+    """Return the keys of the target. Pure."""
     return {
         "name": f"{team.name}-rehearsal",
         "environment": "rehearsal",
@@ -49,7 +49,7 @@ def target(team: Team) -> dict[str, Any]:
 
 
 def stack(team: Team) -> dict[str, Any]:
-    """The keys of the stack's file. Pure."""
+    """Return the keys of the stack's file. Pure."""
     return {
         "about": f"{team.name} on a database of its own",
         "target": "rehearsal.yaml",
@@ -63,7 +63,7 @@ def stack(team: Team) -> dict[str, Any]:
 
 
 def _database_of(team: Team) -> dict[str, Any]:
-    """The database: the state of before, a backup of that, and the release's migrations. Pure."""
+    """Return the database: the state of before, a backup of that, and the release's migrations. Pure."""
     if not team.migrations:
         return {
             "fill": Asked("what was there before the release, as [{dump: before.sql}, {backup: before}]"),
@@ -113,7 +113,7 @@ def _environment(team: Team, service: Service) -> dict[str, Any]:
 
 
 def _database(team: Team) -> Mapping[str, str]:
-    """The variables by which a program finds the database. Pure."""
+    """Return the variables by which a program finds the database. Pure."""
     login = {"PGSERVICEFILE": "${PGSERVICEFILE}", "PGSERVICE": "rehearsal_app"}
     variable, scheme = team.said("database_variable"), team.said("scheme")
     if not variable:
@@ -154,5 +154,5 @@ def _variable(service: Service) -> str:
 
 
 def _port(service: Service) -> str:
-    """What the stack calls its port. Pure."""
+    """Return what the stack calls its port. Pure."""
     return re.sub(r"\W", "_", service.name)

@@ -24,7 +24,7 @@ class Team:
         return [each for each in saying if Path(each.where).name == Path(saying[0].where).name]
 
     def value(self, key: str, question: str) -> Known | Asked:
-        """The one value that is said of something; a question where none is, or several are. Pure."""
+        """Return the one value that is said of something; a question where none is, or several are. Pure."""
         saying = self.of(key)
         values = list(dict.fromkeys(map(_plain, (getattr(each, key) for each in saying))))
         if len(values) == 1:
@@ -55,7 +55,7 @@ class Team:
         return found[0].migrations if len(found) == 1 else None
 
     def said(self, key: str) -> str:
-        """What the finder that counts most says, "" where none does. Pure."""
+        """Return what the finder that counts most says, "" where none does. Pure."""
         return next((str(getattr(each, key)) for each in self.of(key)), "")
 
     @property

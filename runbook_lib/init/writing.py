@@ -27,7 +27,7 @@ class Written:
     asked: dict[str, list[OpenPoint]]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return {
             "found": [{"where": each.where, "what": each.words} for each in self.found],
             "written": self.files,
@@ -36,7 +36,7 @@ class Written:
         }
 
     def lines(self) -> list[str]:
-        """What a person reads of it. Pure."""
+        """Return what a person reads of it. Pure."""
         return [
             *(f"found    {each.where}: {each.words}" for each in self.found),
             *(f"wrote    {file}{_count(self.asked.get(file, []))}" for file in self.files),

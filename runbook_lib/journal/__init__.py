@@ -66,12 +66,12 @@ class Journal:
             raise JournalError(
                 f"The journal cannot be written: {error}.",
                 where=str(self.path),
-                state="The last event is not on record; nothing was begun after it.",
+                state="The last event is not recorded; nothing was begun after it.",
                 safe_next="Make room or correct the rights there, then run the same command again; it finds what is done.",
             ) from None
 
     def events(self) -> list[Event]:
-        """Every event in order; half a line that a crash left at the end is passed over. Read-only.
+        """Return every event in order; half a line that a crash left at the end is passed over. Read-only.
 
         Raises:
             JournalError: A line was changed, taken out or put in.
@@ -80,7 +80,7 @@ class Journal:
             return self._read()[0] if self.path.exists() else []
 
     def _read(self) -> tuple[list[Event], int]:
-        """The events and the length of the whole lines they stand in; lines known to be good are not checked again."""
+        """Return the events and the length of their whole lines; lines known to be good are not checked again."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if not whole.startswith(self._good):
@@ -143,7 +143,7 @@ def _linked(last: Event | None, kind: str, data: dict[str, Any], at: str | None 
 
 
 def line_of(event: Event) -> str:
-    """An event as it stands in the journal, without the end of the line."""
+    """Return an event as its journal line, without the line end."""
     return json.dumps(
         {each.name: getattr(event, each.name) for each in fields(Event)}, separators=(",", ":"), ensure_ascii=False
     )

@@ -28,7 +28,7 @@ class Reporter:
     step: str = ""
 
     def of(self, step: str) -> "Reporter":
-        """The reporter of one step."""
+        """Return the reporter of one step."""
         return replace(self, step=step)
 
     def progress(self, done: int, total: int, text: str = "", unit: str = "rows") -> None:
@@ -71,15 +71,15 @@ def request_control(folder: RunFolder, journal: Journal, request: Request, by: s
             "No step of this run acts now.",
             where=str(folder.path),
             state="Nothing was changed.",
-            safe_next=f"Look at `runbook status {folder.path}`; to go on with the run: `runbook run {folder.path}`.",
+            safe_next=f"Look at `runbook status {folder.path}`; to resume the run: `runbook run {folder.path}`.",
         )
     step = acting[-1]
     if not ControlFile(folder.path, step.name).request(request):
         raise PreconditionError(
             f"“{step.title}” acts now, and is not at work in batches.",
             where=str(folder.path),
-            state="Nothing was changed; the step goes on.",
-            safe_next="Wait for it, or try again once it tells of its first batch.",
+            state="Nothing was changed; the step continues.",
+            safe_next="Wait for it, or try again once it reports its first batch.",
         )
     journal.append("steered", step=step.name, wanted=request, by=by)
     return step.title
@@ -115,7 +115,7 @@ class ControlFile:
         return False
 
     def requested(self) -> Request:
-        """What is requested now; what cannot be read means pause. Read-only."""
+        """Return what is requested now; what cannot be read means pause. Read-only."""
         try:
             text = self._requested.read_text(encoding="utf-8")
         except OSError:
@@ -176,7 +176,7 @@ class Control:
             time.sleep(BETWEEN_LOOKS)
 
     def is_paused(self) -> bool:
-        """Whether the step is paused now; journals when that begins.
+        """Check whether the step is paused now; journals when that begins.
 
         Raises:
             Declined: It is to end here.
@@ -187,7 +187,7 @@ class Control:
         return self._paused
 
     def must_pause(self) -> bool:
-        """Whether a pause is requested now. Read-only.
+        """Check whether a pause is requested now. Read-only.
 
         Raises:
             Declined: The step is to end here.
@@ -195,13 +195,13 @@ class Control:
         requested = self.requested()
         if requested == "abort":
             raise Declined(
-                "The step was ended, as was asked for.",
+                "The step was aborted on request.",
                 where=self.step,
-                state="The parts done so far stand; what it was at was rolled back.",
-                safe_next="Run the step again to go on, or undo it.",
+                state="The finished parts remain; the current one was rolled back.",
+                safe_next="Run the step again to resume it, or undo it.",
             )
         return requested == "pause"
 
     def requested(self) -> Request:
-        """What is requested now; of what takes no requests now, to run. Read-only."""
+        """Return what is requested now; of what takes no requests now, to run. Read-only."""
         return self._file.requested() if self._listens else "resume"

@@ -18,7 +18,7 @@ TOLERANCE = 1.0  # seconds; several processes append to one journal, and a clock
 
 
 def here() -> dict[str, Any]:
-    """Which start of which machine this is, and by how much its clock is ahead of the time since then, in seconds.
+    """Return which start of which machine this is, and by how much its clock is ahead of the time since then, in seconds.
 
     Empty where the system does not say. Read-only.
     """
@@ -45,18 +45,18 @@ def change(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def steady(events: Sequence[Event]) -> list[Event]:
-    """The events, their times as by a clock that nobody has set since the run began. Pure."""
+    """Return the events, their times as by a clock that nobody has set since the run began. Pure."""
     ahead = accumulate(map(_ahead, events))
     return [_earlier(event, by) if by else event for event, by in zip(events, ahead, strict=True)]
 
 
 def steady_now(events: Sequence[Event], now: datetime) -> datetime:
-    """A present time by that clock. Pure."""
+    """Return a present time by that clock. Pure."""
     return now - timedelta(seconds=sum(map(_ahead, events)))
 
 
 def present(events: Sequence[Event]) -> datetime:
-    """The present time by that clock, also where it was set after the latest event. Read-only."""
+    """Return the present time by that clock, also where it was set after the latest event. Read-only."""
     unnoted = timedelta(seconds=change(events).get("seconds") or 0.0)
     return steady_now(events, datetime.fromtimestamp(time.time(), UTC)) - unnoted
 

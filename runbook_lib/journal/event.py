@@ -35,7 +35,7 @@ class Event:
 
     @property
     def text(self) -> str:
-        """What happened, in one line; without the facts of a known kind, as it stands. Read-only."""
+        """What happened, in one line; the raw event if it lacks the facts of a known kind. Read-only."""
         try:
             text = self.fact.timeline() if self.fact else ""
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -55,16 +55,16 @@ class Fact:
         KINDS[kind] = cls
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return self.TIMELINE.format_map(vars(self))
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on, "" where this is no milestone."""
+        """Return the line that reports a run in progress, "" where this is no milestone."""
         return self.MILESTONE.format_map(vars(self))
 
 
 def read(kind: str, data: Mapping[str, Any]) -> Fact | None:
-    """The facts as their kind declares them, without others; None for an unknown kind, or where one lacks. Pure."""
+    """Return the facts as their kind declares them, without others; None for an unknown kind, or where one lacks. Pure."""
     if kind not in KINDS:
         return None
     known = fields(KINDS[kind])
@@ -118,9 +118,9 @@ class ClockChanged(Fact, kind="clock-changed"):
     seconds: float | None
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         if self.seconds is None:
-            return "the run goes on where another clock counts"
+            return "the run continues on another clock"
         return f"the clock was set {'back' if self.seconds < 0 else 'forward'} by {clock(abs(self.seconds))}"
 
 
@@ -160,7 +160,7 @@ class OutcomeFound(Fact, kind="outcome", timeline="{status} (exit code {exit_cod
     exit_code: int | None = None
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return f"{self.status.upper()}: {self.summary}"
 
 
@@ -270,7 +270,7 @@ class Recommended(Fact, kind="recommended", timeline="{type}: {reason}"):
     symptom: str = ""
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return f"triage recommends {self.type or 'nothing'}: {self.reason}"
 
 
@@ -284,7 +284,7 @@ class Overridden(Fact, kind="overridden", timeline="{chosen} instead of {recomme
     by: str
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return f"OVERRIDDEN: {self.chosen} instead of {self.recommended or 'nothing'}: {self.reason}"
 
 
@@ -318,10 +318,6 @@ class Checked(Fact, kind="checked", timeline="{status}: {title}. {summary} [{rou
     title: str = ""
     summary: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
-
-    def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
-        return f"{self.status:7} {self.title}: {self.summary}" if self.status != "PASS" or self.round == "after" else ""
 
 
 @dataclass(frozen=True)
@@ -360,17 +356,17 @@ class Previewed(Fact, kind="previewed"):
     psql: str = ""
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{self.digest}: {', '.join(self.steps)}"
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return f"previewed {len(self.steps)} steps: {self.digest}"
 
 
 @dataclass(frozen=True)
 class Approved(Fact, kind="approved", timeline="{digest} by {by}", milestone="approved {digest} by {by}"):
-    """The steps may be carried out as that preview shows them."""
+    """The steps may be executed as previewed."""
 
     digest: str
     by: str
@@ -383,7 +379,7 @@ class RehearsalOf(Fact, kind="rehearsal-of"):
     subject: Mapping[str, Any]
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return in_words(self.subject)
 
 
@@ -391,7 +387,7 @@ class RehearsalOf(Fact, kind="rehearsal-of"):
 class Escalated(
     Fact, kind="escalated", timeline="from {from_} to {to}: {because}", milestone="escalated from {from_} to {to}: {because}"
 ):
-    """The run goes on as another type."""
+    """The run continues as another type."""
 
     from_: str
     to: str
@@ -402,7 +398,7 @@ class Escalated(
 
 
 @dataclass(frozen=True)
-class Started(Fact, kind="started", timeline="{title}", milestone="{title} …"):
+class Started(Fact, kind="started", timeline="{title}"):
     """A step acts from now on; its outcome is unknown until another event says it."""
 
     step: str
@@ -419,16 +415,12 @@ class Found(Fact, kind="found"):
     outcome: Mapping[str, Any]
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{self.title}: already done; {in_words(self.outcome)}"
-
-    def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
-        return f"{self.title}: {self.outcome['found']}"
 
 
 @dataclass(frozen=True)
-class Applied(Fact, kind="applied", milestone="  applied in {seconds:.1f} s"):
+class Applied(Fact, kind="applied"):
     """A step was applied, and what it left."""
 
     step: str
@@ -436,17 +428,17 @@ class Applied(Fact, kind="applied", milestone="  applied in {seconds:.1f} s"):
     outcome: Mapping[str, Any]
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{self.step} in {clock(self.seconds)}; {in_words(self.outcome)}"
 
 
 @dataclass(frozen=True)
-class Undone(Applied, kind="undone", milestone="  undone in {seconds:.1f} s"):
+class Undone(Applied, kind="undone"):
     """A step was undone, and what that left."""
 
 
 @dataclass(frozen=True)
-class Failed(Fact, kind="failed", timeline="{step}: {error}", milestone="  FAILED: {error}"):
+class Failed(Fact, kind="failed", timeline="{step}: {error}"):
     """A step did not end as it should; `on_request` where a person ended it."""
 
     step: str
@@ -518,7 +510,7 @@ class SessionsEnded(Fact, kind="sessions-ended", timeline="{step}: {sessions}"):
 
 @dataclass(frozen=True)
 class PoolersResumed(Fact, kind="poolers-resumed", timeline="{step}: clients of {poolers} waited {seconds} s"):
-    """The clients of poolers, which a step had wait, go on; `others` names what somebody else had let go on before."""
+    """A step resumed the clients of poolers; `others` names the poolers that somebody else had already resumed."""
 
     step: str
     poolers: str
@@ -547,11 +539,11 @@ class DoneByHand(Fact, kind="by-hand"):
     when: str
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{self.title}: {self.result} by hand, by {self.by}, at {self.when}: {self.note}"
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return f"BY HAND, by {self.by}: {self.title}: {self.result}"
 
 
@@ -588,13 +580,13 @@ class PurgeApproved(Fact, kind="purge-approved", timeline="{digest}: {debts} by 
 
 @dataclass(frozen=True)
 class Purged(Fact, kind="purged"):
-    """Cleanup was carried out, and what that left."""
+    """Cleanup was executed, with its result."""
 
     debt: str
     outcome: Mapping[str, Any]
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{self.debt}; {in_words(self.outcome)}"
 
 
@@ -644,7 +636,7 @@ class UndoApproved(Fact, kind="undo-approved", timeline="{digest}: {steps} by {b
     by: str
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return f"undo {self.digest} approved by {self.by}: {', '.join(self.steps)}"
 
 
@@ -657,11 +649,11 @@ class ServiceBack(Fact, kind="service-back"):
     by: str = ""
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{self.digest}: {', '.join(' '.join(move) for move in self.moves)}"
 
     def milestone(self) -> str:
-        """The line that follows a run as it goes on."""
+        """Return the line that reports a run in progress."""
         return "service back: " + ", ".join(" ".join(move) for move in self.moves)
 
 
@@ -672,7 +664,7 @@ class Served(Fact, kind="served"):
     services: Sequence[str]
 
     def timeline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return f"{', '.join(self.services)} run in a combination that the plan allows"
 
 
@@ -682,7 +674,7 @@ NOT_KNOWN = "not known: the clock was set back"
 
 
 def clock(seconds: float | None) -> str:
-    """A duration for reading: "0.4 s", "42 s", "3 min 05 s", "1 h 02 min"; None is not known. Read-only."""
+    """Return a duration for reading: "0.4 s", "42 s", "3 min 05 s", "1 h 02 min"; None is not known. Read-only."""
     if seconds is None:
         return NOT_KNOWN
     if seconds < 10:

@@ -37,7 +37,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """The run folder at `path`. Read-only.
+        """Return the run folder at `path`. Read-only.
 
         Raises:
             ParametersError: There is no journal in it.
@@ -85,7 +85,7 @@ class RunFolder:
         return self._write(name, (json.dumps(clean, indent=2, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
-        """What a JSON file of the folder holds; None where there is no such file. Read-only."""
+        """Return what a JSON file of the folder holds; None where there is no such file. Read-only."""
         path = self.path / name
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -116,7 +116,7 @@ class RunFolder:
                 path.chmod(wanted)
 
     def next_name(self, stem: str, suffix: str) -> str:
-        """A file name that is not taken yet: `stem`, then `stem-2`, `stem-3` and so on."""
+        """Return a file name that is not taken yet: `stem`, then `stem-2`, `stem-3` and so on."""
         number = 1
         while (self.path / (name := f"{stem}{'' if number == 1 else f'-{number}'}{suffix}")).exists():
             number += 1
@@ -148,7 +148,7 @@ class RunFolder:
             os.close(descriptor)
 
     def held_by(self) -> str:
-        """The process that acts in the run now, "" where none does. Read-only."""
+        """Return the process that acts in the run now, "" where none does. Read-only."""
         try:
             with open(self.path / ".lock", encoding="utf-8") as file:
                 try:
@@ -169,7 +169,7 @@ class RunFolder:
 
 
 def new_id(about: str, type_name: str, now: datetime | None = None) -> str:
-    """A new id, by UTC time, what it is about, rollback type and a random word."""
+    """Return a new id, by UTC time, what it is about, rollback type and a random word."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     return "-".join([stamp, _word(redact(about)), _word(type_name), secrets.token_hex(3)])
 
@@ -195,7 +195,7 @@ def make_private(path: Path, below: Path | None = None) -> None:
 
 @contextmanager
 def _made_whole(path: Path) -> Iterator[Path]:
-    """A file next to `path` that takes its place when the block succeeds, and is removed when it fails."""
+    """Give a file next to `path` that takes its place when the block succeeds, and is removed when it fails."""
     with _writing(path):
         make_private(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

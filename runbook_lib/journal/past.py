@@ -23,7 +23,7 @@ class Past:
 
 
 def past(events: Iterable[Mapping[str, Any]]) -> Past | None:
-    """What a journal teaches; None where the run was not verified, or its steps were not all done in it. Pure."""
+    """Return what a journal teaches; None where the run was not verified, or its steps were not all done in it. Pure."""
     plan, type_name, option, verified, rows, at = "", "", "", False, 0, ""
     steps: dict[str, float] = {}
     for event in events:
@@ -47,12 +47,12 @@ def past(events: Iterable[Mapping[str, Any]]) -> Past | None:
 
 
 def rows_of(previewed: Mapping[str, Any]) -> int:
-    """How many rows the previews of a run are about. Pure."""
+    """Return how many rows the previews of a run are about. Pure."""
     return max((step.get("volumes", {}).get("rows", 0) for step in previewed.values()), default=0)
 
 
 def read(outputs: Path, but: str = "") -> list[Past]:
-    """What the newest runs below `outputs` teach, without the one named `but`; an unreadable one teaches nothing.
+    """Return what the newest runs below `outputs` teach, without the one named `but`; an unreadable one teaches nothing.
 
     Read-only.
     """
@@ -72,7 +72,7 @@ def read(outputs: Path, but: str = "") -> list[Past]:
 def measured(
     runs: Sequence[Past], key: tuple[str, str, str], step: str, rows: int, *, grows: bool
 ) -> tuple[float, str] | None:
-    """What a step took in the newest of some runs like this one of about its size, and when; None: in none. Pure.
+    """Return what a step took in the newest of some runs like this one of about its size, and when; None: in none. Pure.
 
     Args:
         runs: Earlier runs, whatever their plan.

@@ -1,4 +1,4 @@
-"""The state of a run as its journal tells it: a pure replay of events."""
+"""The state of a run from its journal: a pure replay of events."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ StepStatus = Literal["pending", "started", "done", "found done", "failed", "undo
 
 @dataclass(frozen=True)
 class StepState:
-    """What is on record of one step; "started" means that its outcome is unknown."""
+    """The recorded state of one step; "started" means that its outcome is unknown."""
 
     name: str
     title: str
@@ -60,7 +60,7 @@ class RunState:
     notes: tuple[str, ...] = ()
     by_hand: tuple[Mapping[str, str], ...] = ()  # what people did from the sheet, in order; it changes the state of no step
     pending: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> step and text, while it is open
-    served: bool = False  # whether a way back was walked to services that run, and no step begun since
+    served: bool = False  # whether a recovery path led to running services, and no step was begun since
     undo: str = ""  # the digest of an approved undo that has not ended
     undo_is_whole: bool = False  # whether the undo approved last is of the whole run
     undo_ended: str = ""  # the digest of the undo that ended last, and no step done since
@@ -107,7 +107,7 @@ class RunState:
         return self.previews.get(self.approved, {})
 
     def approved_facts(self, step: str) -> Mapping[str, Any]:
-        """The facts of a step that were approved last, none where it was not."""
+        """Return the facts of a step that were approved last, none where it was not."""
         facts: Mapping[str, Any] = self.agreed.get(step, {}).get("facts", {})
         return facts
 
@@ -116,12 +116,12 @@ class RunState:
         return [name for name in checks if name not in self.left_out]
 
     def step(self, name: str) -> StepState:
-        """The state of a step, "pending" where nothing is on record."""
+        """Return the state of a step, "pending" where nothing is on record."""
         return self.steps.get(name, StepState(name, name))
 
 
 def replay(history: Iterable[Event], since: RunState | None = None) -> RunState:
-    """The state that some events lead to; what is no fact of a known kind changes nothing. Pure.
+    """Return the state that some events lead to; what is no fact of a known kind changes nothing. Pure.
 
     Args:
         history: The events of a run, or those that came after a state.
@@ -148,7 +148,7 @@ def replay(history: Iterable[Event], since: RunState | None = None) -> RunState:
 
 
 def _after(state: RunState, event: Event) -> RunState:
-    """The state after one more event."""
+    """Return the state after one more event."""
     data = event.data
     if event.kind in ENDS_A_TRY:
         state = replace(state, tries={name: (begun, after or event.time) for name, (begun, after) in state.tries.items()})
@@ -158,7 +158,7 @@ def _after(state: RunState, event: Event) -> RunState:
         case events.Chosen(name, value):
             choices = {**state.choices, name: value}
             return replace(state, choices=choices, type=value if name == "TYPE" else state.type)
-        case events.Previewed(digest, steps):  # the latest stands last
+        case events.Previewed(digest, steps):  # the latest is last
             return replace(state, previews={**_without(state.previews, digest), digest: steps})
         case events.Approved(digest, by):
             return replace(state, approved=digest, approved_by=by)
@@ -216,7 +216,7 @@ def _after(state: RunState, event: Event) -> RunState:
 def _after_step(
     state: RunState, fact: events.Started | events.Found | events.Applied | events.Failed, time: datetime
 ) -> RunState:
-    """The state after a step was begun or found, or has ended."""
+    """Return the state after a step was begun or found, or has ended."""
     name, known = fact.step, state.step(fact.step)
     since = state.begun_since if name in state.begun_since else (*state.begun_since, name)
     match fact:

@@ -1,1 +1,1 @@
-"""The engineer's seat: copies of the notebooks in a run folder, and a JupyterLab that shows nothing else."""
+"""`runbook lab`: copies of the notebooks in a run folder, and a JupyterLab that shows only these."""

@@ -22,7 +22,7 @@ OF_THE_PAGE = ("@jupyter-widgets/jupyterlab-sidecar", "ipylab")
 def prepare(run: Run) -> list[Path]:
     """Copy the notebooks of a run into its folder, their parameters injected; a copy that exists stays as it is.
 
-    The first is that of the run's type, with the steps of its option, once these are known; the others serve all plans.
+    The first is that of the run's type and option, once these are known; the others serve all plans.
     """
     directory = run.folder.path.resolve() / DIRECTORY
     make_private(directory)
@@ -38,7 +38,7 @@ def prepare(run: Run) -> list[Path]:
 
 
 def _of_type(run: Run, own: Path) -> list[Path]:
-    """The notebook of the run's type, rendered into `own` unless it serves all plans; none before there is a type."""
+    """The notebook of the run's type, rendered into `own` unless it serves all plans; none without a type."""
     plan, name = run.context.plan, run.context.type
     if not name:
         return []
@@ -47,14 +47,14 @@ def _of_type(run: Run, own: Path) -> list[Path]:
 
 
 def _option(run: Run) -> str:
-    """The option of the run, "" while it is open which of several."""
+    """The option of the run, "" while several are possible."""
     options = run.context.plan.types[run.context.type].options
     known = len(options) == 1 or run.state.steps or "OPTION" in run.state.choices
     return run.context.option if options and known else ""
 
 
 def _parameters(run: Run) -> dict[str, str]:
-    """The parameters of the notebooks; paths as they are from the project, so that a copy can be opened elsewhere."""
+    """The parameters of the notebooks; paths are relative to the project, so that a copy can be opened elsewhere."""
     opened, folder = run.state.opened, run.folder.path.resolve()
     return {
         "PLAN": opened["plan_file"],
@@ -70,7 +70,7 @@ def _parameters(run: Run) -> dict[str, str]:
 def _copy(source: Path, copy: Path, parameters: Mapping[str, str]) -> None:
     import papermill
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of a comment that it cannot take in
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns about a comment that it cannot parse
     known = _known(source)
     papermill.execute_notebook(
         str(source),
@@ -84,7 +84,7 @@ def _copy(source: Path, copy: Path, parameters: Mapping[str, str]) -> None:
 
 
 def _collapse(copy: Path) -> None:
-    """Have JupyterLab show no source of the cell that was injected: the banner says the same."""
+    """Hide the source of the injected cell in JupyterLab: the banner shows the same."""
     notebook = json.loads(copy.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
@@ -109,9 +109,9 @@ ICON = """\
 
 
 def write_cards(directory: Path, folder: Path, notebooks: Sequence[Path]) -> None:
-    """Describe the cards for jupyter-app-launcher; it reads YAML, of which JSON is a part.
+    """Write the cards for jupyter-app-launcher as JSON, which is valid YAML.
 
-    A title begins with the notebook's number, since JupyterLab shows the first letter of a notebook's card large.
+    A title starts with the notebook's number, as JupyterLab shows its first letter large.
     """
     directory.mkdir()
     cards = []
@@ -132,7 +132,7 @@ def write_cards(directory: Path, folder: Path, notebooks: Sequence[Path]) -> Non
 
 
 def _forget_the_page(notebook: Mapping[str, Any]) -> None:
-    """Keep what acts on the page, as a panel does, out of the saved widgets: opened again, it would be dead."""
+    """Remove widgets that act on the page, such as a panel, from the saved state: reopened, they would not work."""
     saved = notebook.get("metadata", {}).get("widgets", {}).values()
     for state in (each["state"] for each in saved):
         for name in [name for name, one in state.items() if one.get("model_module") in OF_THE_PAGE]:
@@ -140,10 +140,10 @@ def _forget_the_page(notebook: Mapping[str, Any]) -> None:
 
 
 def redacted(model: dict[str, Any], **_: Any) -> None:
-    """Take the secrets out of a notebook or a text before it is written; a hook of Jupyter Server's contents manager.
+    """Redact a notebook or a text before it is written; a hook of Jupyter Server's contents manager.
 
     Raises:
-        HTTPError: That failed; any other error would have the server save it as it is.
+        HTTPError: Redaction failed; with any other error the server would save the file unredacted.
     """
     from tornado.web import HTTPError
 
@@ -156,4 +156,4 @@ def redacted(model: dict[str, Any], **_: Any) -> None:
             register_environment()
             model["content"] = redact(model["content"])
     except Exception as error:
-        raise HTTPError(500, "Not saved: the secrets could not be taken out of this file.") from error
+        raise HTTPError(500, "Not saved: this file could not be redacted.") from error

@@ -1,4 +1,4 @@
-"""What a kernel of this JupyterLab loads as it starts."""
+"""The extension that a kernel of this JupyterLab loads at start."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,13 @@ from ipykernel._version import version_info
 from runbook_lib.run import Run
 from runbook_lib.ui import next_notebook
 
-MENDED = (7, 4)
+FIXED = (7, 4)
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Have the next notebook made in the run's folder, and an older kernel mended."""
+    """Make the next notebook in the run's folder, and fix an older kernel."""
     next_notebook.prepare[:] = [_prepared]
-    _mend(shell)
+    _fix_replies(shell)
 
 
 def _prepared(run: Run) -> Path:
@@ -23,11 +23,11 @@ def _prepared(run: Run) -> Path:
     return prepare(run)[0]
 
 
-def _mend(shell: Any) -> None:
+def _fix_replies(shell: Any) -> None:
     """Keep an older kernel from leaving a page, a cell or a click unanswered, which then seems to hang.
 
-    Before 7.4 ipykernel sends replies next to the stream that reads requests from the same socket: one that arrives
-    meanwhile stays unread until a page connects again (ipython/ipykernel#1554). There, as in 7.4, they go through it.
+    Before 7.4, ipykernel sends replies on the socket from which a stream reads requests. A request that arrives then
+    stays unread until a page reconnects (ipython/ipykernel#1554). This sends replies through the stream, as 7.4 does.
     """
-    if version_info < MENDED:
+    if version_info < FIXED:
         shell.kernel.shell_channel_thread.manager._shell_socket = shell.kernel.shell_stream

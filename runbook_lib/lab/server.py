@@ -1,4 +1,4 @@
-"""A JupyterLab of its own for one run: on loopback, with a token, the project's settings and none of the user's."""
+"""A separate JupyterLab for one run: on loopback, with a token and the project's settings, not the user's."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from runbook_lib.system.signals import ending_signals_raise, undisturbed, with_d
 SETTINGS = packaged("lab", "settings")
 START_SECONDS = 60
 STOP_SECONDS = 15
-PORT = 8888  # or the next one that is free
+PORT = 8888  # or the next free one
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Lab:
 
 @contextmanager
 def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, str]) -> Iterator[Lab]:
-    """Serve a run folder until the block ends, with the first notebook as the page to open.
+    """Serve a run folder until the block ends; the link opens the first notebook.
 
     Raises:
         PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
@@ -62,7 +62,7 @@ def serving(folder: Path, notebooks: Sequence[Path], environment: Mapping[str, s
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which ends that one in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends that one in order
             )
         try:
             address = _address(process, own / "run", log)
@@ -82,7 +82,7 @@ def _command(folder: Path, own: Path) -> list[str]:
 
 
 def _own_directories(own: Path) -> dict[str, str]:
-    """Where Jupyter keeps what is not the run's; so neither another session's tabs nor a user's settings get in the way."""
+    """Jupyter's own directories, so that other sessions' tabs and the user's settings have no effect."""
     return {
         "JUPYTER_CONFIG_DIR": str(own / "config"),
         "JUPYTER_DATA_DIR": str(own / "data"),
@@ -95,7 +95,7 @@ def _own_directories(own: Path) -> dict[str, str]:
 
 
 def _address(process: "subprocess.Popen[bytes]", runtime: Path, log: Path) -> str:
-    """Where the server listens, as it says itself once it does."""
+    """The server's address, from its own runtime file once it listens."""
     deadline = monotonic() + START_SECONDS
     said = runtime / f"jpserver-{process.pid}.json"
     while process.poll() is None and monotonic() < deadline:
@@ -105,15 +105,15 @@ def _address(process: "subprocess.Popen[bytes]", runtime: Path, log: Path) -> st
             sleep(0.05)
     last = log.read_text(errors="replace").strip().splitlines()[-3:]
     raise PreconditionError(
-        "JupyterLab did not start: " + (" / ".join(last) or "it said nothing."),
+        "JupyterLab did not start: " + (" / ".join(last) or "it printed nothing."),
         where=sys.prefix,
-        state="The run folder is there; nothing was touched besides.",
-        safe_next="Mend what it names, then open the run again: runbook lab RUN.",
+        state="The run folder exists; nothing else was touched.",
+        safe_next="Fix what it names, then open the run again: runbook lab RUN.",
     )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Have the server end its kernels and itself; a step that one of them was in is found and finished by the next run."""
+    """End the server and its kernels; the next session finds an unfinished step and can resume it."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -122,15 +122,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-Opened = Callable[[Run, str], None]  # the run and the link, once JupyterLab answers
+Opened = Callable[[Run, str], None]  # called with the run and the link once JupyterLab answers
 
 
 def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) -> None:
-    """Serve a run in JupyterLab until it is shut down there, or by Ctrl-C, SIGTERM or SIGHUP; then seal it again.
+    """Serve a run in JupyterLab until it is shut down there or by Ctrl-C, SIGTERM or SIGHUP; then write its archive again.
 
     Raises:
-        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start; or the plan asks for a rehearsal,
-            and there is none that fits.
+        PreconditionError: The extra `lab` is not installed, JupyterLab does not start, or the plan requires a
+            rehearsal and none matches.
     """
     folder = run.folder.path.resolve()
     run.require_rehearsed()
@@ -146,12 +146,12 @@ def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) 
 
 
 def game_day(scenario: str, rows: int, opened: Opened, type_name: str = "", option: str = "", **about: str) -> None:
-    """Bring up the embedded stack with the fault of a scenario in it, seat the engineer, take all down at the end.
+    """Start the embedded stack with the fault of a scenario, serve the run, and stop all at the end.
 
     Raises:
         ParametersError: There is no such scenario, type or option.
         PreconditionError: An extra, git or Chromium is not installed, or JupyterLab does not start.
-        StackError: A part of the stack does not come up.
+        StackError: A part of the stack does not start.
     """
     from runbook_lib.rehearsal.stack import stack
 
@@ -163,7 +163,7 @@ def game_day(scenario: str, rows: int, opened: Opened, type_name: str = "", opti
         usual = {"operator": "rehearsal", "reason": chosen.about, "incident": f"rehearsal-{scenario}"}
         given = {name: value for name, value in about.items() if value}
         run = begin(PLAN, TARGET, type_name, option, recommended=chosen.option, **{**usual, **given})
-        seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that what is left of it ends with the stack
+        seat(run, opened, {**os.environ, MARK: str(up.root)})  # so that leftovers end with the stack
 
 
 def begin(
@@ -175,10 +175,10 @@ def begin(
     recommended: str = "A",
     **about: str,
 ) -> Run:
-    """Begin a run; without a type, triage chooses it, and without an option, that is asked for, with one recommended.
+    """Begin a run; without a type, triage chooses it; without an option, the notebook asks and recommends one.
 
     Raises:
-        ParametersError: Anything about the plan, the target, the type or the option is wrong; no folder was made.
+        ParametersError: The plan, target, type or option is wrong; no folder was made.
     """
     require_extra("lab")
     plan = load_plan(plan_file)
@@ -191,12 +191,12 @@ def begin(
 
 
 def show(link: str) -> None:
-    """Open the link in the user's browser, where there is one."""
+    """Open the link in the user's browser, if there is one."""
     with suppress(webbrowser.Error):
         webbrowser.open(link)
 
 
 def _seal(run: Run) -> None:
-    """Write the archive of a run that was sealed once more: JupyterLab has saved the notebooks since."""
+    """Write the archive of an ended run again: JupyterLab has saved the notebooks since."""
     if any(event.kind == "outcome" for event in run.journal.events()):
         lifecycle.write_archive(run)

@@ -33,7 +33,7 @@ class Severity(IntEnum):
 
 
 def severity(level: str) -> Severity:
-    """The severity of a level that is a word. Pure."""
+    """Return the severity of a level that is a word. Pure."""
     word = _ADDED.sub("", level).strip().lower()
     return (
         Severity.ERROR if word in ERRORS else Severity.NO_ERROR if word in [*OTHERS, *ONLY_AS_A_VALUE] else Severity.UNCLEAR
@@ -62,7 +62,7 @@ class Format:
 
 @cache
 def formats() -> dict[str, Format]:
-    """The formats that are installed, by the names that plans give them. Read-only."""
+    """Return the formats that are installed, by the names that plans give them. Read-only."""
     found = [
         each
         for module in modules_of(__name__, "runbook_lib.logs")
@@ -73,7 +73,7 @@ def formats() -> dict[str, Format]:
 
 
 def seen(line: str, names: Collection[str]) -> Seen | None:
-    """What the named formats see in a line, the gravest of it; None where it is of none of them. Pure."""
+    """Return what the named formats see in a line, the gravest of it; None where it is of none of them. Pure."""
     looks = [(each, each.look(line[: each.longest])) for each in map(formats().__getitem__, names)]
     found = [Seen(look.severity, look.said, each) for each, look in looks if look]
     return max(found, key=lambda each: each.severity, default=None)

@@ -51,7 +51,7 @@ PATH = """
 
 
 def request(method: str, path: str, status: int) -> Seen:
-    """What a request that was served says: its path without a query. Pure."""
+    """Return what a request that was served says: its path without a query. Pure."""
     grave = Severity.ERROR if status >= BROKEN else Severity.NO_ERROR
     return Seen(grave, f"{method} {path.partition('?')[0]} {status}".strip())
 
@@ -73,7 +73,7 @@ def _first(fields: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _places(line: str) -> Iterator[int]:
-    """Where a request may begin in a line: where the message does, and after a logger's name."""
+    """Return where a request may begin in a line: where the message does, and after a logger's name."""
     for at in (0, *header(line).starts):
         yield from (each.end() for pattern in (_BEFORE, _TAGS, _LOGGER) if (each := pattern.match(line, at)))
     if (column := line.find("| ")) >= 0:
@@ -81,7 +81,7 @@ def _places(line: str) -> Iterator[int]:
 
 
 def look(line: str) -> Seen | None:
-    """What the status of the request that a line logs says of it. Pure."""
+    """Return what the status of the request that a line logs says of it. Pure."""
     found = _COMMON.match(line)
     if not found:
         places = list(_places(line))

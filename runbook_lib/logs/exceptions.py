@@ -25,12 +25,12 @@ _RUBY = re.compile(r"\S+:\d+:in .{1,400}\((?:\w+::)*\w+(?:Error|Exception)\)$")
 
 
 def head(line: str, at: int = 0) -> bool:
-    """Whether a line begins as an exception does, from a place on. Pure."""
+    """Check whether a line begins as an exception does, from a place on. Pure."""
     return bool(_HEAD.match(line, at) or _RUBY.match(line, at))
 
 
 def look(line: str) -> Seen | None:
-    """An exception at the beginning of a line, or after a time, where the line has no level. Pure."""
+    """Return an exception at the beginning of a line, or after a time, where the line has no level. Pure."""
     if head(line):
         return Seen(Severity.ERROR, line)
     place = header(line)

@@ -27,7 +27,7 @@ _SCALAR = re.compile(  # of an object that is cut off, or printed by Node: a key
 
 
 def look(line: str) -> Seen | None:
-    """What the level of a record says, or the status of the request that it logs, or its stack trace. Pure."""
+    """Return what the level of a record says, or the status of the request that it logs, or its stack trace. Pure."""
     if "{" not in line[:200]:
         return _trailing(line)
     places = (0,) if line.startswith("{") else header(line[:1000]).places
@@ -39,7 +39,7 @@ def look(line: str) -> Seen | None:
 
 
 def _objects(line: str, at: int) -> list[Mapping[str, Any]]:
-    """The objects that a line holds from a place to its end; none where anything else is there."""
+    """Return the objects that a line holds from a place to its end; none where anything else is there."""
     found: list[Mapping[str, Any]] = []
     while at < len(line):
         try:
@@ -55,7 +55,7 @@ def _objects(line: str, at: int) -> list[Mapping[str, Any]]:
 
 
 def _leading(line: str, at: int) -> Mapping[str, Any]:
-    """The fields at the beginning of an object that is no whole JSON, up to the first that is no text or number."""
+    """Return the fields at the beginning of an object that is no whole JSON, up to the first that is no text or number."""
     found: dict[str, Any] = {}
     while match := _SCALAR.match(line, at):
         at = match.end()
@@ -65,7 +65,7 @@ def _leading(line: str, at: int) -> Mapping[str, Any]:
 
 
 def _trailing(line: str) -> Seen | None:
-    """What a line of text says of a request by the fields at its end; their level is none of the line's."""
+    """Return what a line of text says of a request by the fields at its end; their level is none of the line's."""
     return requested(line) if line.endswith("}") and line.find("{") > 0 else None
 
 
@@ -93,7 +93,7 @@ def _seen(found: Mapping[str, Any]) -> Seen | None:
 
 
 def _flat(found: Mapping[str, Any], depth: int = 3) -> Iterator[tuple[str, Any]]:
-    """The fields of a record and of the objects in it, as paths."""
+    """Return the fields of a record and of the objects in it, as paths."""
     for name, value in found.items():
         yield name, value
         if isinstance(value, dict) and depth:
@@ -101,7 +101,7 @@ def _flat(found: Mapping[str, Any], depth: int = 3) -> Iterator[tuple[str, Any]]
 
 
 def _level(fields: Mapping[str, Any]) -> Severity | None:
-    """How grave a record is by its level; None where it has none."""
+    """Return how grave a record is by its level; None where it has none."""
     if "levelno" in fields and _is_number(fields["levelno"]) and "levelname" not in fields:
         return _by(float(fields["levelno"]) >= PYTHON)
     if isinstance(fields.get("s"), str) and "c" in fields and "id" in fields:

@@ -7,7 +7,7 @@ from runbook_lib.logs.header import header
 
 
 def look(line: str) -> Seen | None:
-    """What the level in a line's header says of it. Pure."""
+    """Return what the level in a line's header says of it. Pure."""
     found = header(line)
     if found.severity is None:
         return None

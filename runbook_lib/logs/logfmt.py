@@ -16,7 +16,7 @@ _FLAG = re.compile(r"[\w.]+\s+")  # logfmt has keys without a value
 
 
 def pairs(line: str, at: int) -> dict[str, str]:
-    """The pairs of a line from a place on, the first of each key; none where it does not begin with one. Pure."""
+    """Return the pairs of a line from a place on, the first of each key; none where it does not begin with one. Pure."""
     found: dict[str, str] = {}
     while match := _PAIR.match(line, at) or (_FLAG.match(line, at) if found else None):
         at = match.end()
@@ -26,13 +26,13 @@ def pairs(line: str, at: int) -> dict[str, str]:
 
 
 def _anywhere(text: str) -> dict[str, str]:
-    """The pairs of a text that say of a request to this server how it was answered."""
+    """Return the pairs of a text that say of a request to this server how it was answered."""
     found = {key.lower(): value.strip("\"'") for key, value in _WITHIN.findall(text)}
     return found if any(found.get(key, "").startswith("/") for key in PATH) else {}
 
 
 def look(line: str) -> Seen | None:
-    """What the level among a line's pairs says of it, or the status of the request that it logs. Pure."""
+    """Return what the level among a line's pairs says of it, or the status of the request that it logs. Pure."""
     place = header(line)
     places = dict.fromkeys([0, *place.places, *([place.end] if place.severity is None else [])])
     found = next((each for at in places if (each := pairs(line, at))), {})

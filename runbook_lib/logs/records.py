@@ -82,7 +82,7 @@ class Record:
 
 
 def clean(line: str) -> str:
-    """A line without colours and control characters, and without what a manager put around it. Pure."""
+    """Return a line without colours and control characters, and without what a manager put around it. Pure."""
     text = _CONTROLS.sub("", line).rstrip()
     if text.startswith("{") and (
         (text.startswith('{"log":') and '"stream":' in text) or ('"MESSAGE"' in text and '"PRIORITY"' in text)
@@ -96,7 +96,7 @@ def clean(line: str) -> str:
 
 
 def _wrapped(outer: Mapping[str, Any]) -> str:
-    """The line in a line of Docker's own file, or of journald's."""
+    """Return the line in a line of Docker's own file, or of journald's."""
     if "log" in outer:
         return clean(str(outer["log"]))
     message = outer["MESSAGE"]
@@ -105,7 +105,7 @@ def _wrapped(outer: Mapping[str, Any]) -> str:
 
 
 def records(lines: Iterable[str], formats: Collection[str]) -> list[Record]:
-    """The records of some lines, in order, as the named formats see them; blank lines are left out. Pure."""
+    """Return the records of some lines, in order, as the named formats see them; blank lines are left out. Pure."""
     parts = (part for line in lines for part in line.split("\r"))  # progress is printed over and over
     texts = [(line, text) for line in parts if (text := clean(line)).strip()]
     found: list[Record] = []
@@ -126,7 +126,7 @@ def records(lines: Iterable[str], formats: Collection[str]) -> list[Record]:
 
 
 def counted(found: Sequence[Record]) -> dict[str, int]:
-    """How many lines are of each format, most first; "" is of those that no format knows. Pure."""
+    """Return how many lines are of each format, most first; "" is of those that no format knows. Pure."""
     counts: dict[str, int] = {}
     for record in found:
         counts[record.format] = counts.get(record.format, 0) + len(record.lines)
@@ -134,7 +134,7 @@ def counted(found: Sequence[Record]) -> dict[str, int]:
 
 
 def _goes_on(last: Record, text: str, looked: Seen | None, following: str) -> bool:
-    """Whether a line belongs to the record before it."""
+    """Check whether a line belongs to the record before it."""
     if looked and (_OWN.match(text) or (looked.format and looked.format.one_line)):
         return False
     if text.startswith(("  ", "\t", " at ")) or (text[0] == " " and looked is None):
@@ -156,7 +156,7 @@ def _goes_on(last: Record, text: str, looked: Seen | None, following: str) -> bo
 
 
 def _awaits(last: Record) -> bool:
-    """Whether a traceback at the margin can still be the record's own."""
+    """Check whether a traceback at the margin can still be the record's own."""
     return len(last.lines) == 1 or clean(last.lines[-1]).startswith(("During handling of", "The above exception"))
 
 

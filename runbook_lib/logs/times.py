@@ -26,7 +26,7 @@ _EPOCH_FIELD = re.compile(rf'{_FIELD}"?(\d{{9,11}}(?:\.\d+)?(?:e\d+)?|\d{{13}}(?
 
 
 def written(line: str) -> datetime | None:
-    """When a line was written; None where it does not say. A time without an offset is local time. Pure."""
+    """Return when a line was written; None where it does not say. A time without an offset is local time. Pure."""
     text = _COLOUR.sub("", line) if "\x1b" in line else line
     for pattern, read in _FORMS:
         if found := pattern.match(text):
@@ -63,7 +63,7 @@ def _form_utc(form: str) -> Callable[[str], datetime]:
 
 
 def _without_year(form: str) -> Callable[[str], datetime]:
-    """The latest such moment that is not to come."""
+    """Return the latest such moment that is not to come."""
 
     def read(text: str) -> datetime:
         now = datetime.now()  # local time

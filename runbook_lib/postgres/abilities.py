@@ -1,4 +1,4 @@
-"""What our role may not do on the server, as on one that somebody else manages, and what is done instead."""
+"""Reports what our role may not do, for example on a managed server, and what the runbook does instead."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from runbook_lib.postgres.connection import one
 
 @dataclass(frozen=True)
 class Lost:
-    """Something that our role may not do there: why, and what is used instead."""
+    """Something our role may not do on this server: why, and what the runbook does instead."""
 
     what: str
     why: str
@@ -18,26 +18,26 @@ class Lost:
         return f"{self.what}: {self.why}; {self.instead}"
 
 
-# What a row of _HELD says -> what is lost where it does not hold.
+# Column of _HELD -> what is lost where it is false.
 ABILITIES = {
     "superuser": Lost(
-        "change what belongs to roles that ours does not belong to",
-        "our role is no superuser",
-        "such tables, owners, settings and extensions are named beforehand, and stop what would need them",
+        "change objects of roles that ours is not a member of",
+        "our role is not a superuser",
+        "such tables, owners, settings and extensions are listed beforehand, and block what would need them",
     ),
     "alters": Lost(
         "keep the application out by NOLOGIN",
         "our role may not alter the application's (CREATEROLE, since PostgreSQL 16 with ADMIN OPTION on it)",
-        "its right to connect to the database is revoked, as the database's owner",
+        "as the database's owner, the runbook revokes its right to connect",
     ),
     "ends_superusers": Lost(
         "end sessions of superusers",
         "only superusers may",
-        "an exchange of databases waits for none of them: it is refused while one is connected",
+        "a swap of databases does not wait for them: it is refused while one is connected",
     ),
     "sees_disk": Lost(
         "see the server's disk",
-        "its data are on another machine, or not shown to our role (pg_read_all_settings)",
+        "its data are on another machine, or hidden from our role (pg_read_all_settings)",
         "room for restored databases is UNKNOWN: look at the provider's console, then waive `server-disk`",
     ),
     "event_triggers": Lost(
@@ -48,33 +48,33 @@ ABILITIES = {
     "replica": Lost(
         "switch triggers off (session_replication_role)",
         "the setting is a superuser's",
-        "no step needs it; of the rehearsal of a migration alone, `data-only` does: rehearse that on the embedded server",
+        "no step needs it; in a migration's rehearsal only `data-only` does: rehearse that on the embedded server",
     ),
     "ends_sessions": Lost(
-        "end sessions of roles that ours does not belong to",
-        "our role is no member of pg_signal_backend",
-        "the fence and an exchange are refused where it would be needed",
+        "end sessions of roles that ours is not a member of",
+        "our role is not a member of pg_signal_backend",
+        "the fence and a swap of databases are refused where they need it",
     ),
 }
 
 
 def lost(connection: Connection, application: str) -> list[Lost]:
-    """What our role may not do on this server. Read-only."""
+    """List what our role may not do on this server. Read-only."""
     row = one(connection, _HELD, {"application": application})
     return [ability for name, ability in ABILITIES.items() if not row[name]]
 
 
-CONNECTIONS = 8  # that a rollback has open at once, at most
+CONNECTIONS = 8  # most that a rollback has open at once
 
 
 def kept_out(connection: Connection) -> list[str]:
-    """Why our role cannot change anything here, a line each: the server is read-only, or lets in too few. Read-only."""
+    """List why our role cannot change anything here: the server is read-only, or allows too few connections. Read-only."""
     return [row["why"] for row in connection.execute(_KEPT_OUT, {"needed": CONNECTIONS})]
 
 
 _KEPT_OUT = """
-SELECT 'it is a standby, which takes no changes: name the primary in the service file' AS why WHERE pg_is_in_recovery()
-UNION ALL SELECT 'transactions are read-only here (default_transaction_read_only): have it set off for our role'
+SELECT 'it is a standby, which accepts no changes: name the primary in the service file' AS why WHERE pg_is_in_recovery()
+UNION ALL SELECT 'transactions are read-only here (default_transaction_read_only): set it to off for our role'
 WHERE current_setting('default_transaction_read_only') = 'on' AND NOT pg_is_in_recovery()
 UNION ALL SELECT format('%%s may have %%s connections, and a rollback needs %%s: raise its CONNECTION LIMIT', name, most,
     %(needed)s)

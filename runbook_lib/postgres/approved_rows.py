@@ -1,4 +1,4 @@
-"""The keys of the rows that were approved to be cleared: written to a file, and loaded for the run."""
+"""Writes the keys of the rows approved for clearing to a file, and loads them for the run."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from runbook_lib.postgres.connection import one
 
 @dataclass(frozen=True)
 class KeySet:
-    """A set of keys: how many, and the SHA-256 of their sorted list."""
+    """A set of keys: their number, and the SHA-256 of their sorted list."""
 
     count: int
     sha256: str
 
 
 def approved_keys(connection: Connection, backfill: BackfillTerms, path: Path) -> KeySet:
-    """Write the keys of all affected rows to `path`, sorted, one a line. Read-only."""
+    """Write the keys of all affected rows to `path`, sorted, one per line. Read-only."""
     query = backfill.filled(
         sql.SQL("COPY (SELECT t.{key}::text FROM {table} t WHERE {affected} ORDER BY t.{key}) TO STDOUT")
     )
@@ -35,7 +35,7 @@ def approved_keys(connection: Connection, backfill: BackfillTerms, path: Path) -
 
 
 def load_approved(connection: Connection, backfill: BackfillTerms, path: Path) -> int:
-    """Put the approved keys of `path` into this run's table of them; returns how many affected rows are not among them.
+    """Load the approved keys from `path` into this run's table, and return how many affected rows are not approved.
 
     Changes the runbook's own tables.
     """

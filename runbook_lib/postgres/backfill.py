@@ -1,7 +1,7 @@
-"""What a backfill wrote into a JSON list column, and what is left of a row once that is taken out: the terms of its SQL.
+"""SQL terms of a backfill of a JSON list column: which elements it wrote, and what a row holds without them.
 
-Two sets of keys bind a removal, each in a table of the run's own: the rows that were approved, and those that held NULL
-before the backfill.
+A removal uses two sets of keys, each in a table of its run: the approved rows, and the rows that held NULL before the
+backfill.
 """
 
 import json
@@ -36,7 +36,7 @@ class Backfill(BackfillTerms):
         super().__init__(database, spec, run, bounds)
         self.types = types
         self.base = types.base.get(spec.name, "jsonb")
-        self.kind = KINDS.get(self.base, JSONB)  # of any other, `list_misfits` says that it cannot be worked with
+        self.kind = KINDS.get(self.base, JSONB)  # `list_misfits` refuses any other type
         self.type_name = types.full.get(spec.name, "jsonb")
         self.list = sql.SQL(self.kind.value).format(c=self.of("t"))
         terms: dict[str, sql.Composable] = {"column": self.column, "key": self.key, "list": self.list}
@@ -59,13 +59,13 @@ class Backfill(BackfillTerms):
         self.fill = self._null if self.fills_null else self._none
         terms["rest"] = self._rest(self.elements, self.cleared, self.empty)
         self.kept = sql.SQL("CASE WHEN {alone} THEN {empty} ELSE {rest} END").format(**terms)
-        # What is left of an affected row: it holds an element to be cleared, and if that is its only one, nothing else.
+        # What an affected row keeps. It holds an element to clear; if that is its only element, nothing is left.
         self.kept_of_affected = sql.SQL("CASE WHEN jsonb_array_length({list}) = 1 THEN {empty} ELSE {rest} END").format(
             **terms
         )
         self.value_if_more = sql.SQL("CASE WHEN {perhaps} AND {holds}{approved} THEN {rest} ELSE t.{column} END").format(
             **terms
-        )  # what a row that holds more than one element of the backfill's holds once cleared
+        )  # the cleared value of a row that holds more than one backfilled element
         self.value = sql.SQL("CASE WHEN {}{} THEN {} ELSE {} END").format(
             self.alone, terms["approved"], self.empty, self.value_if_more
         )
@@ -78,28 +78,28 @@ class Backfill(BackfillTerms):
         return self.spec.cleared in ("[]", "null") and not self.bounds.approved_only
 
     def over(self, column: str) -> "Backfill":
-        """The same terms, over another column that holds such lists."""
+        """Return the same terms over another column that holds such lists."""
         spec = self.spec.model_copy(update={"column": path_of(column)})
         types = ColumnTypes({**self.types.full, column: self.type_name}, {**self.types.base, column: self.base})
         return Backfill(self.database.model_copy(update={"backfill": spec}), self.run, self.bounds, types)
 
     def bound(self, bounds: Bounds) -> "Backfill":
-        """The same, narrowed down."""
+        """Return the same terms within other bounds."""
         return Backfill(self.database, self.run, bounds, self.types)
 
     @property
     def columns_read(self) -> list[str]:
-        """The columns on which it depends whether and how a row is cleared."""
+        """Name the columns that decide whether and how a row is cleared."""
         values = self.spec.written.values()
         return [self.spec.name, *(value.column for value in values if isinstance(value, ColumnOfRow))]
 
     @property
     def decided(self) -> str:
-        """What was decided on what is cleared and what is left then, as text."""
+        """Return, as text, the decisions on what to clear and what to leave."""
         return " ".join([self.spec.edited, self.spec.cleared, *sorted(self.bounds.decided)])
 
     def terms(self) -> dict[str, sql.Composable]:
-        """The terms that every query may use, and those of lists, by name."""
+        """Return by name the terms that every query may use, and those of lists."""
         return {
             **super().terms(),
             "source": sql.Identifier(self.spec.source),
@@ -114,10 +114,10 @@ class Backfill(BackfillTerms):
 
     @contextmanager
     def expected(self, connection: Connection) -> Iterator[tuple[sql.Composable, sql.Composable]]:
-        """What a row `t` is to hold once cleared, as a term for its text, and what it joins to `t`; within a transaction.
+        """Yield the term for a cleared row's text, and what the term joins to `t`; the caller opens a transaction.
 
-        The server scans with one core where a term holds a query of its own, as `value` does. Here a function of the
-        runbook's schema goes through the elements; it is dropped again at the end. Changes nothing else.
+        A term with a subquery, such as `value`, makes the server scan with one core. Here a function in the runbook's
+        schema reads the elements instead; it is dropped at the end. Changes nothing else.
         """
         left, asked = self.own("left"), sql.SQL("list")
         of_user = sql.SQL("{marked}" if self.spec.edited == "clear" else "decided AND {marked}").format(marked=self.marked)
@@ -145,28 +145,28 @@ class Backfill(BackfillTerms):
         connection.execute(sql.SQL("DROP FUNCTION {}({}, jsonb, boolean)").format(left, base))
 
     def comparable(self, term: sql.Composable) -> sql.Composable:
-        """A value of the column in a form in which two are equal just where they are the same."""
+        """Return a value in a form that is equal exactly where two values of the column are the same."""
         return sql.SQL('(({})::text COLLATE "C")').format(term) if self.kind.by_text else term
 
     def saved(self, term: sql.Composable) -> sql.Composable:
-        """A value of the column in a form of which many fit into an array."""
+        """Return a value of the column in a form that an array can hold."""
         return sql.SQL("({})::text").format(term) if self.kind.by_text else term
 
     def restored(self, term: sql.Composable) -> sql.Composable:
-        """A value that was `saved`, as one of the column."""
+        """Turn a `saved` value back into a value of the column."""
         return sql.SQL("CAST({} AS {})").format(term, sql.SQL(self.type_name)) if self.kind.by_text else term
 
     def prepare_prior(self, connection: Connection) -> None:
-        """Make the empty table of the keys of rows that held NULL. Changes the runbook's own tables."""
+        """Create the empty table for the keys of rows that held NULL. Changes the runbook's own tables."""
         connection.execute(self.filled(sql.SQL("CREATE TABLE {prior} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA")))
 
     def keep_earlier(self, connection: Connection, backup: EarlierRows) -> None:
-        """Keep which rows held NULL before the backfill, where they are to hold it again."""
+        """Record which rows held NULL before the backfill, if they must hold it again."""
         if self.spec.cleared == "from_backup":
             load_prior_nulls(connection, self, backup.file())
 
     def in_brief(self, connection: Connection) -> tuple[str, str]:
-        """How many rows lose entries, and what older code does not show. Read-only."""
+        """Summarise how many rows lose entries, and what older code does not show. Read-only."""
         rows, hidden = self.count(connection), BackfillStatistics(self).invisible(connection)
         unseen = ", ".join(f"{what}: {number} rows" for what, number in hidden.items())
         return (
@@ -175,7 +175,7 @@ class Backfill(BackfillTerms):
         )
 
     def survey(self, connection: Connection, backup: EarlierRows) -> Survey:
-        """Look at what the rows hold. Read-only."""
+        """Count what the rows hold. Read-only."""
         if misfits := list_misfits(connection, self):
             return Survey(self, misfits=tuple(misfits))
         kinds, invisible = BackfillStatistics(self).kinds_and_invisible(connection)
@@ -186,15 +186,15 @@ class Backfill(BackfillTerms):
             total,
             total - rows["null" if self.fills_null else "empty"] - rows["backfilled"],
             would=(
-                f"take the backfilled entries out of {{rows}} rows of {self.database.table}",
-                f"{rows['backfilled and own']} of them keep entries of their own, in their order",
+                f"remove the backfilled entries from {{rows}} rows of {self.database.table}",
+                f"{rows['backfilled and own']} of them keep their own entries, in order",
                 f"{since} rows hold entries that were edited since the backfill: {EDITED[self.spec.edited]}",
             ),
             loses=tuple(f"{n} rows: {what} (older code does not show it)" for what, n in invisible.items() if n),
         )
 
     def edited_rows(self, connection: Connection) -> Iterator[Row]:
-        """Each row with entries of the backfill's that a user has edited. Read-only."""
+        """Yield each row with backfilled entries that a user has edited. Read-only."""
         return BackfillStatistics(self).edited(connection)
 
     @property
@@ -206,13 +206,13 @@ class Backfill(BackfillTerms):
         return sql.SQL("{}::{}").format(sql.Literal(self.kind.empty), sql.SQL(self.base))
 
     def _rest(self, elements: sql.Composable, gone: sql.Composable, empty: sql.Composable) -> sql.Composed:
-        """The list without some elements, and `empty` where none are left."""
+        """Return the list without some elements, or `empty` if none are left."""
         return sql.SQL("coalesce((SELECT {put_together} FROM {elements} WHERE ({gone}) IS NOT TRUE), {empty})").format(
             put_together=sql.SQL(self.kind.put_together), elements=elements, gone=gone, empty=empty
         )
 
     def _as_written(self, written: sql.Composable) -> sql.Composable:
-        """That an element is what the backfill wrote, be it that a client wrote a number or a time in another way since."""
+        """Match an element that the backfill wrote, even if a client has rewritten a number or time differently."""
         plain = sql.SQL("e.value = {}").format(written)
         compared = {name: same for name, value in self.spec.written.items() if (same := self._same_value(value))}
         if not compared:
@@ -245,10 +245,10 @@ class Backfill(BackfillTerms):
         return parts
 
     def _alone(self) -> sql.Composable:
-        """That the column holds an element of the backfill's and nothing else, as far as a glance tells.
+        """Match a column that holds one backfilled element and nothing else, as far as its text shows.
 
-        A JSON value has one text, so equal texts are equal values; to compare them takes half the time of building a value.
-        What is the same for all rows stands in brackets, so that the server puts it together once.
+        Equal texts are equal JSON values; to compare them takes half the time of building a value. Brackets group what is
+        the same for all rows, so that the server builds it once.
         """
         if self.kind.by_text:
             return sql.SQL("FALSE")
@@ -288,7 +288,7 @@ class Backfill(BackfillTerms):
 
 
 def _place_of_key(item: tuple[str, object]) -> tuple[int, bytes]:
-    """Where a key stands in the text of a jsonb object: shorter ones first.
+    """Order keys as the text of a jsonb object does: shorter ones first.
 
     Source: PostgreSQL, src/backend/utils/adt/jsonb_util.c, lengthCompareJsonbStringValue.
     """
@@ -307,12 +307,12 @@ ELSE t.{column}::text END"""
 
 
 def list_terms(connection: Connection, database: Database, run: str) -> Backfill:
-    """A backfill of a JSON list, by the types that its table has. Read-only."""
+    """Build the terms of a JSON list backfill from its table's column types. Read-only."""
     return Backfill(database, run, UNBOUND, column_types(connection, sql.Identifier(database.schema_, database.table)))
 
 
 def list_misfits(connection: Connection, backfill: Backfill) -> list[str]:
-    """Why the column cannot be worked with as a JSON list, a line each. Read-only."""
+    """List why the column cannot be used as a JSON list, one line each. Read-only."""
     if backfill.base not in KINDS:
         return [f"{backfill.spec.name} is {backfill.type_name}, which holds no JSON list"]
     unreadable = not_json(connection, backfill.table, backfill.database.key, backfill.spec.name, backfill.kind)
@@ -320,12 +320,12 @@ def list_misfits(connection: Connection, backfill: Backfill) -> list[str]:
 
 
 def load_prior_nulls(connection: Connection, backfill: Backfill, rows: Path) -> int:
-    """Note the keys of the rows whose column is NULL in `rows`, a table's data as pg_restore writes it; returns how many.
+    """Record the keys of rows whose column is NULL in `rows` (table data from pg_restore), and return their number.
 
     Changes the runbook's own tables.
 
     Raises:
-        PreconditionError: The file holds no data of the table with its key and column.
+        PreconditionError: The file lacks the table's data, or its key.
     """
     found = 0
     with connection.transaction():
@@ -340,7 +340,7 @@ def load_prior_nulls(connection: Connection, backfill: Backfill, rows: Path) -> 
 
 
 def _null_keys(path: Path, key: str, column: str) -> Iterator[bytes]:
-    """The keys, as COPY's text, of the rows whose column is NULL."""
+    """Yield the keys, as COPY's text, of the rows whose column is NULL."""
     with dump.rows(path) as (names, rows):
         if key not in names:
             raise PreconditionError(

@@ -1,4 +1,4 @@
-"""Each kind of backfill as SQL, with what the plan leaves to the catalog: key, indexes, the column's type."""
+"""Builds the SQL terms of each kind of backfill; the catalog gives the key, indexes and column type if the plan does not."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from runbook_lib.postgres.scalar_backfill import ColumnType, ScalarTerms
 
 
 def backfill_terms(connection: Connection, spec: BackfillOfColumn, database: Database | None, run: str) -> BackfillTerms:
-    """A backfill as SQL over its table, which may be the plan's own, `database`. Read-only.
+    """Build a backfill's SQL terms over its table, which may be the plan's own table, `database`. Read-only.
 
     Raises:
-        PreconditionError: The table or the column is not there, or has no key of one column.
+        PreconditionError: The table or the column does not exist, or no single column is a key.
         ParametersError: The plan's SQL cannot be read.
     """
     place = spec.place
@@ -52,12 +52,12 @@ def _key(spec: BackfillOfColumn, found: dict[str, Any]) -> str:
     if found["key"]:
         return str(found["key"])
     composite = f": its key is ({', '.join(found['composite'])})" if found["composite"] else ""
-    raise _unfit(spec, f"no single column names each row of the table{composite}; a key of several is not supported here")
+    raise _unfit(spec, f"the table has no key of a single column{composite}; keys of several columns are not supported here")
 
 
 def _unfit(spec: BackfillOfColumn, why: str) -> PreconditionError:
     return PreconditionError(
-        f"The backfill of {spec.column} cannot be taken back: {why}.",
+        f"The backfill of {spec.column} cannot be removed: {why}.",
         where=f"table {spec.place.schema_}.{spec.place.table}",
         state="Nothing was changed.",
         safe_next="Correct `backfills` in the plan; then take a new preview.",

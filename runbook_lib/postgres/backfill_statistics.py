@@ -1,4 +1,4 @@
-"""Counts and shows what a backfilled column holds; nothing here writes."""
+"""Counts and shows what a backfilled column holds. Read-only."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ KINDS = ("null", "not a list", "empty", "backfilled", "backfilled and own", "edi
 
 
 class BackfillStatistics:
-    """Rows by what a backfill, and users, have put into them."""
+    """Counts rows by what the backfill and users wrote into them."""
 
     def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
 
     def kinds(self, connection: Connection) -> list[Row]:
-        """Rows by what the column holds (`kind`, `rows`, `shown by old code`), in a fixed order. Read-only."""
+        """Count rows by what the column holds (`kind`, `rows`, `shown by old code`), in a fixed order. Read-only."""
         return self._kinds(connection, {})[0]
 
     def kinds_and_invisible(self, connection: Connection) -> tuple[list[Row], dict[str, int]]:
-        """What `kinds` and `invisible` give, by one scan of the table. Read-only."""
+        """Return the results of `kinds` and `invisible` from one scan of the table. Read-only."""
         return self._kinds(connection, self._invisible())
 
     def _kinds(self, connection: Connection, counts: Mapping[str, sql.Composed]) -> tuple[list[Row], dict[str, int]]:
-        """Rows by what the column holds, and what else is counted of them all: label -> a count over `t`."""
+        """Count rows by what the column holds, with further counts over `t` by label."""
         columns = [sql.SQL(", {} AS {}").format(each, sql.Identifier(f"n{n}")) for n, each in enumerate(counts.values())]
         query = self.backfill.filled(
             sql.SQL("""SELECT {kind} AS kind, count(*) AS rows, count(t.{source}) AS shown {counts}
@@ -48,11 +48,11 @@ class BackfillStatistics:
         return kinds, {label: sum(row[f"n{n}"] for row in found.values()) for n, label in enumerate(counts)}
 
     def invisible(self, connection: Connection) -> dict[str, int]:
-        """Rows whose content older code will not show, by reason. Read-only."""
+        """Count the rows whose content older code will not show, by reason. Read-only."""
         return self._kinds(connection, self._invisible())[1]
 
     def _invisible(self) -> dict[str, sql.Composed]:
-        """Why older code does not show a row -> the count of such rows."""
+        """Map each reason why older code does not show a row to the count of such rows."""
         database = self.backfill.database
         column, source = database.backfill.name, database.backfill.source
         others = [name for name in database.columns if name != column]
@@ -64,12 +64,12 @@ class BackfillStatistics:
 
     @property
     def kind_label(self) -> str:
-        """What a sample calls the kind of a row, which no column of it is called."""
+        """Name the samples' column for the kind of row, distinct from their other columns."""
         spec = self.backfill.database.backfill
         return "kind" if "kind" not in (self.backfill.database.key, spec.source, spec.name) else "kind of row"
 
     def samples(self, connection: Connection, each: int = 2) -> list[Row]:
-        """A few rows of each kind: the kind as `kind_label`, the key, the column and its source. Read-only."""
+        """Return a few rows of each kind: the kind as `kind_label`, the key, the column and its source. Read-only."""
         query = self.backfill.filled(
             sql.SQL("""SELECT p.kind AS {label}, p.key AS {key}, p.source AS {source}, p.value AS {column} FROM (
                 SELECT k.*, row_number() OVER (PARTITION BY k.kind ORDER BY k.key) AS place FROM (
@@ -82,7 +82,7 @@ class BackfillStatistics:
         return connection.execute(query).fetchall()
 
     def rows(self, connection: Connection, keys: list[Any]) -> list[Row]:
-        """The rows of some keys: the key, the column and its source. Read-only."""
+        """Return the rows with these keys: the key, the column and its source. Read-only."""
         query = self.backfill.filled(
             sql.SQL("SELECT t.{key}, t.{source}, t.{column} FROM {table} t WHERE t.{key} = ANY({keys}) ORDER BY t.{key}"),
             keys=sql.Literal(keys),
@@ -90,7 +90,7 @@ class BackfillStatistics:
         return connection.execute(query).fetchall()
 
     def edited(self, connection: Connection) -> Iterator[Row]:
-        """Each row with marked entries that a user has edited: `key` as text, `edited`, and `written`. Read-only."""
+        """Yield each row with marked entries that a user has edited: `key` as text, `edited`, and `written`. Read-only."""
         query = self.backfill.filled(
             sql.SQL("""SELECT t.{key}::text AS key, {written} AS written,
                 (SELECT jsonb_agg(e.value ORDER BY e.place) FROM {elements} WHERE {marked} AND NOT {pristine}) AS edited
@@ -100,7 +100,7 @@ class BackfillStatistics:
             yield from cursor.execute(query)
 
     def malformed(self, connection: Connection) -> dict[str, int]:
-        """Rows whose column is not a list of objects, and marked elements whose source is empty. Read-only."""
+        """Count rows whose column is not a list of objects, and rows with marked elements but no source. Read-only."""
         query = self.backfill.filled(
             sql.SQL("""SELECT
             count(*) FILTER (WHERE jsonb_typeof({list}) <> 'array') AS "not a list",
@@ -125,13 +125,13 @@ class BackfillStatistics:
         )
 
 
-EMPTY = (dump.NULL, b"", b"[]", b"{}", b"null")  # what shows nothing, as COPY's text
+EMPTY = (dump.NULL, b"", b"[]", b"{}", b"null")  # values that show nothing, as COPY's text
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Missed:
-    """Rows that showed something by the reference: all that are still there, those that show nothing now, those gone."""
+    """Rows that showed something in the reference: how many still exist, show nothing now, or are gone."""
 
     rows: int
     missing: int
@@ -142,8 +142,8 @@ class Missed:
 def missed(connection: Connection, backfill: BackfillTerms, data: Path, column: str) -> Missed:
     """Compare a dump's rows of the table, in the file `data`, with what `column` holds now.
 
-    The older column shows its own value; the backfilled one shows each object of its list, and stands by the reference
-    for what either column held. Makes a temporary table, which ends with the session; else read-only.
+    The older column shows its own value; the backfilled one shows each object of its list, and its reference is whatever
+    either column held. Creates a temporary table, which ends with the session; otherwise read-only.
 
     Raises:
         PreconditionError: The file holds no data of the table with its key and source.
@@ -180,7 +180,7 @@ def missed(connection: Connection, backfill: BackfillTerms, data: Path, column: 
 
 
 def _visible(path: Path, key: str, columns: list[str]) -> Iterator[bytes]:
-    """The keys, as COPY's text, of the rows in which one of the columns holds something."""
+    """Yield the keys, as COPY's text, of the rows in which one of the columns holds something."""
     with dump.rows(path) as (names, rows):
         if key not in names or columns[0] not in names:
             raise PreconditionError(

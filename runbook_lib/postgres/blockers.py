@@ -1,4 +1,4 @@
-"""Who holds what others wait for: sessions and prepared transactions. Nothing here writes."""
+"""Finds the sessions and prepared transactions that block others. Read-only."""
 
 import threading
 import time
@@ -10,22 +10,22 @@ from psycopg import sql
 
 from runbook_lib.postgres import Connection, Open
 
-FIRST_SAMPLE, SAMPLE = 0.02, 0.05  # seconds before the first look at who is in the way, and between two
-NAMED_AFTER = 1.0  # seconds for which somebody is in the way of a wait without a limit before that is reported
-LONG = 30.0  # seconds: a transaction that is as old may last as long again
-IDLE = 5.0  # seconds: one that does nothing for as long waits for a person
+FIRST_SAMPLE, SAMPLE = 0.02, 0.05  # seconds before the first look for blockers, and between two looks
+NAMED_AFTER = 1.0  # seconds before a blocker of an unlimited wait is reported
+LONG = 30.0  # seconds; a transaction this old may last as long again
+IDLE = 5.0  # seconds; a transaction idle for this long waits for a person
 
 PREPARED = "prepared transaction"
 
 
 @dataclass(frozen=True)
 class Blocker:
-    """A session that holds what another waits for; `kind` is its backend type. A prepared transaction has no pid."""
+    """A session that blocks another; `kind` is its backend type. A prepared transaction has no pid."""
 
     pid: int
     user: str
     seconds: float  # since its transaction began, or was prepared
-    query: str  # the name of a prepared transaction
+    query: str  # for a prepared transaction, its name
     kind: str
 
     def __str__(self) -> str:
@@ -36,20 +36,20 @@ class Blocker:
 
     @property
     def gives_way(self) -> bool:
-        """Whether it is an autovacuum that yields to a waiting lock; one against wraparound does not."""
+        """Report whether it is an autovacuum that yields to a waiting lock; one against wraparound does not."""
         return self.kind == "autovacuum worker" and "wraparound" not in self.query
 
 
 def blockers(connection: Connection, pid: int | None) -> list[Blocker]:
-    """Who is in the way of the session `pid` now; nobody where there is none. Read-only."""
+    """List who blocks the session `pid` now; empty without a `pid`. Read-only."""
     rows = connection.execute(_BLOCKERS, {"pid": pid})
     return [Blocker(**row) for row in rows]
 
 
 def lasting(connection: Connection, table: sql.Identifier, without: str | None) -> list[Blocker]:
-    """Who holds a lock on a table for long or in a strong mode, but for one role's sessions. Read-only.
+    """List who holds a lock on a table for long or in a strong mode, except one role's sessions. Read-only.
 
-    Prepared transactions count whatever their age, since no service's end ends them.
+    Prepared transactions count at any age, since ending a service does not end them.
     """
     rows = connection.execute(
         _LASTING, {"table": table.as_string(connection), "without": without, "long": LONG, "idle": IDLE}
@@ -58,23 +58,23 @@ def lasting(connection: Connection, table: sql.Identifier, without: str | None) 
 
 
 def holders(connection: Connection) -> list[Blocker]:
-    """Who holds a lock in a strong mode on any relation of the database, but for this run's sessions. Read-only."""
+    """List who holds a strong lock on any relation of the database, except this run's sessions. Read-only."""
     return [blocker for row in connection.execute(_HOLDERS) if not (blocker := Blocker(**row)).gives_way]
 
 
 def transactions(connection: Connection) -> list[Blocker]:
-    """Whose transactions are in progress on the database, but for the runbook's own. Read-only."""
+    """List the transactions in progress on the database, except the runbook's own. Read-only."""
     return [Blocker(**row) for row in connection.execute(_TRANSACTIONS)]
 
 
 def behind(connection: Connection, pid: int) -> list[int]:
-    """The sessions that wait for what the session `pid` holds. Read-only."""
+    """List the sessions that the session `pid` blocks. Read-only."""
     query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND %s = ANY (pg_blocking_pids(pid))"
     return [row["pid"] for row in connection.execute(query, [pid])]
 
 
 def waiting_dump(connection: Connection) -> int | None:
-    """The session of a pg_dump of this database that waits for a lock, None where none waits. Read-only."""
+    """Find the session of a pg_dump of this database that waits for a lock; None if none waits. Read-only."""
     row = connection.execute(_WAITING_DUMP).fetchone()
     return row["pid"] if row else None
 
@@ -86,12 +86,12 @@ def watched(
     report: Callable[[Sequence[Blocker]], object] | None = None,
     every: float = SAMPLE,
 ) -> Iterator[list[Blocker]]:
-    """Note, from a connection of its own, everyone who gets in the way of a session meanwhile. Read-only.
+    """Record, from a separate connection, everyone who blocks a session while the block runs. Read-only.
 
     Args:
         open_: Opens a connection to the target.
         waiter: The session that waits, or how to find it.
-        report: Is given whoever is in the way for a second, once each, while the block still waits.
+        report: Called with whoever has blocked for a second, once each, while the block still waits.
         every: Seconds between two looks.
     """
     seen: dict[tuple[int, str], Blocker] = {}
@@ -146,7 +146,7 @@ def _filled(query: str) -> bytes:
     return query.encode()
 
 
-# A prepared transaction stands in pg_locks without a pid, and as 0 among the blocking ones.
+# pg_locks lists a prepared transaction without a pid; pg_blocking_pids lists it as 0.
 _BLOCKERS = _filled("""
 SELECT <session> FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids(%(pid)s))
 UNION SELECT <prepared> FROM pg_locks w

@@ -1,4 +1,4 @@
-"""The shape of a database, as facts that can be compared."""
+"""Reads the shape of a database as facts that can be compared."""
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -46,30 +46,29 @@ ORDER BY 1
 
 
 def make_own_schema(connection: Connection) -> None:
-    """Make the runbook's own schema where it is not there, or another session of ours makes it just now.
+    """Create the runbook's own schema unless it exists. Changes the target.
 
-    IF NOT EXISTS alone does not bear two that make it at once: the later one waits, and fails on the catalog's unique index.
-    Changes the target.
+    Two of our sessions may create it at once. Despite IF NOT EXISTS, the later one waits, then fails on a unique index.
     """
     with suppress(errors.UniqueViolation), connection.transaction():
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(OWN_SCHEMA)))
 
 
 def identify_rows(table: sql.Identifier) -> sql.Composed:
-    """A statement that has whole rows identify the rows of an own table that has no key. Pure.
+    """Build a statement that makes whole rows the replica identity of one of our tables without a key. Pure.
 
-    Without that the server refuses to update or delete them where a publication of all tables covers the table.
+    Without it, the server refuses to update or delete rows if a publication of all tables covers the table.
     """
     return sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(table)
 
 
 def catalog(connection: Connection) -> Catalog:
-    """Every column, constraint, index, trigger and right, but for the runbook's own tables. Read-only."""
+    """Read every column, constraint, index, trigger and right, except of the runbook's own tables. Read-only."""
     return {row["object"]: row["definition"] for row in connection.execute(_CATALOG)}
 
 
 def has_column(connection: Connection, of: HasTable, name: str) -> bool:
-    """Whether a table has a column of that name. Read-only."""
+    """Report whether a table has a column of that name. Read-only."""
     row = connection.execute(
         """SELECT 1 AS it FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(%s) || '.' || quote_ident(%s))
            AND attname = %s AND attnum > 0 AND NOT attisdropped""",
@@ -79,7 +78,7 @@ def has_column(connection: Connection, of: HasTable, name: str) -> bool:
 
 
 def added_by(connection: Connection, of: HasTable, columns: Collection[str]) -> list[int]:
-    """The transactions that wrote some columns of a table as they are; none where they are not there. Read-only."""
+    """List the transactions that last defined some columns of a table; empty if the columns do not exist. Read-only."""
     found = connection.execute(
         """SELECT DISTINCT a.xmin::text::bigint AS xid
            FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
@@ -90,12 +89,12 @@ def added_by(connection: Connection, of: HasTable, columns: Collection[str]) -> 
 
 
 def old_collations(connection: Connection) -> list[str]:
-    """The collations whose order the server has changed since indexes were built by them, a line each. Read-only."""
+    """List the collations whose order the server has changed since indexes were built with them. Read-only."""
     return [row["line"] for row in connection.execute(_OLD_COLLATIONS.encode())]
 
 
 def old_template(connection: Connection) -> list[str]:
-    """Why no database can be made of template0, a line; none where one can. Read-only."""
+    """Explain in one line why no database can be created from template0; empty if one can. Read-only."""
     query = _OLD.replace("{found}", _OF_DATABASES.replace("{which}", "'template0'"))
     return [f"{row['line']}: {_REFRESH}" for row in connection.execute(query.encode())]
 
@@ -116,7 +115,7 @@ _OLD_COLLATIONS = _OLD.replace(
 
 
 def differences(before: Catalog, after: Catalog) -> list[str]:
-    """What was added, removed or changed between two catalogs, a line each."""
+    """List what was added, removed or changed between two catalogs, one line each."""
     lines = [f"removed: {name}: {before[name]}" for name in sorted(before.keys() - after.keys())]
     lines += [f"added: {name}: {after[name]}" for name in sorted(after.keys() - before.keys())]
     both = sorted(before.keys() & after.keys())
@@ -124,7 +123,7 @@ def differences(before: Catalog, after: Catalog) -> list[str]:
 
 
 def missing(present: Catalog, expected: Database, *, feature: bool) -> list[str]:
-    """What the plan expects and the catalog lacks; `feature` says whether the feature's own objects are expected."""
+    """List what the plan expects and the catalog lacks; `feature` says whether the feature's own objects are expected."""
     table = f"{expected.schema_}.{expected.table}"
     columns = {**expected.kept_columns, **(expected.columns if feature else {})}
     lines = []
@@ -144,14 +143,14 @@ def missing(present: Catalog, expected: Database, *, feature: bool) -> list[str]
 
 
 def database_size(connection: Connection, name: str | None = None) -> int:
-    """How many bytes a database takes on the server's disk: this one, or the one named; 0 where there is none. Read-only."""
+    """Return the bytes that a database takes on the server's disk: this one or the one named; 0 if missing. Read-only."""
     query = "SELECT pg_database_size(oid) AS bytes FROM pg_database WHERE datname = coalesce(%s, current_database())"
     row = connection.execute(query, [name]).fetchone()
     return int(row["bytes"]) if row else 0
 
 
 def filled(connection: Connection, database: Database, columns: Sequence[str]) -> Row:
-    """For each of some columns of the plan's table: the rows in which it is not NULL. Read-only."""
+    """Count, for each of some columns of the plan's table, the rows in which it is not NULL. Read-only."""
     counts = [sql.SQL("count({0}) AS {0}").format(sql.Identifier(name)) for name in columns]
     table = sql.Identifier(database.schema_, database.table)
     return one(connection, sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(counts), table))
@@ -162,12 +161,12 @@ Issued = tuple[str, str, int]  # a sequence's schema and name, and the value tha
 
 
 def issued(source: Connection) -> list[Issued]:
-    """The value that each sequence issued last, but for the runbook's own and those that issued none. Read-only.
+    """Return the value that each sequence issued last, except the runbook's own and unused ones. Read-only.
 
-    After a crash of the server a sequence says a value further on than it has issued: it keeps some of them ready.
+    After a server crash, a sequence reports a later value than it issued, since it reserves some in advance.
 
     Raises:
-        PreconditionError: Our role may not read one.
+        PreconditionError: Our role may not read a sequence.
     """
     rows = source.execute(
         """SELECT schemaname, sequencename, last_value,
@@ -185,7 +184,7 @@ def issued(source: Connection) -> list[Issued]:
 
 
 def behind(values: Sequence[Issued], target: Connection) -> dict[Name, int]:
-    """The sequences that `target` has not as far as these values, with the value last issued. Read-only."""
+    """Find the sequences of `target` that are behind these values, with the value last issued. Read-only."""
     rows = target.execute(
         """SELECT schema, name, value
            FROM pg_sequences s JOIN unnest(%s::text[], %s::text[], %s::bigint[]) i (schema, name, value)
@@ -197,9 +196,9 @@ def behind(values: Sequence[Issued], target: Connection) -> dict[Name, int]:
 
 
 def raise_sequences(values: Sequence[Issued], target: Connection) -> dict[Name, int]:
-    """Move each sequence of `target` on to these values, if they are further; returns those moved. Changes the target.
+    """Advance each sequence of `target` that is behind these values; return those moved. Changes the target.
 
-    A value once issued is not issued again, whoever has seen it.
+    So no value is issued twice, whoever has seen it.
     """
     moved = behind(values, target)
     for name, value in moved.items():

@@ -1,4 +1,4 @@
-"""Captures, by a trigger of one run's own, the keys of rows that others write, and catches up with them."""
+"""Captures the keys of rows that others write, with a trigger of one run, and catches up with them."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,9 +11,9 @@ from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.lock_budget import AGAIN
 from runbook_lib.postgres.round_trip import Statements
 
-FEW = 50  # captured keys that may be left for the moment in which the table is locked
-MOST = 5000  # that one transaction takes
-ROUNDS = 100  # beyond those that a backlog needs, after which others write faster than this can follow
+FEW = 50  # captured keys that may be left until the table is locked
+MOST = 5000  # keys that one transaction takes
+ROUNDS = 100  # beyond those the backlog needs; after them, others write too fast to follow
 
 
 def capture_trigger(run: str) -> str:
@@ -32,7 +32,7 @@ class ChangeCapture:
         self.trigger = capture_trigger(run)
 
     def prepare(self, statements: Statements) -> None:
-        """Make the table of keys and the function, without any lock on the captured table. Changes the target."""
+        """Create the table of keys and the function, without any lock on the captured table. Changes the target."""
         self._run(statements, "CREATE TABLE IF NOT EXISTS {keys} AS SELECT t.{key} AS key FROM {table} t WITH NO DATA")
         statements.write(identify_rows(self.keys))
         self._run(
@@ -57,20 +57,20 @@ class ChangeCapture:
         self._run(statements, "ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
 
     def begun(self, connection: Connection) -> bool:
-        """Whether the trigger is there. Read-only."""
+        """Report whether the trigger exists. Read-only."""
         return self._trigger_is(connection, "TRUE")
 
     def has_been_on(self, connection: Connection) -> bool:
-        """Whether the trigger is there and nobody has switched it off, as far as can be seen. Read-only."""
+        """Report whether the trigger exists and, as far as can be seen, nobody has switched it off. Read-only."""
         return self._trigger_is(connection, "tgenabled = 'A'")
 
     def taken(self, most: int | None) -> sql.Composed:
-        """A statement that takes that many captured keys, or all, and gives them as `key`."""
+        """Build a statement that takes up to `most` captured keys, or all, and returns them as `key`."""
         among = self._filled("ctid = ANY (ARRAY (SELECT ctid FROM {keys} LIMIT {most}))", most=sql.Literal(most))
         return self._filled("DELETE FROM {keys} WHERE {among} RETURNING key", among=among if most else sql.SQL("TRUE"))
 
     def catch_up(self, connection: Connection, take_some: Callable[[], int]) -> None:
-        """Work captured keys off, in transactions of their own, until few are left. Changes what `take_some` changes.
+        """Process captured keys, in separate transactions, until few are left. Changes what `take_some` changes.
 
         Args:
             connection: In autocommit mode.
@@ -90,15 +90,15 @@ class ChangeCapture:
                 locked = True
         if not locked:
             raise PreconditionError(
-                "The application writes faster than its writes can be followed.",
+                "The application writes faster than the runbook can follow.",
                 where=f"table {self.table.as_string()}",
-                state="The table is in use as before; what was made so far, and the capture trigger, are there.",
-                safe_next="Stop the application; then run the step again: it goes on from here.",
+                state="The table is in use as before. The work so far and the capture trigger are kept.",
+                safe_next="Stop the application; then run the step again: it resumes here.",
             )
 
     def end(self, statements: Statements) -> None:
         """Remove trigger, function and keys, in the caller's transaction. Changes the target."""
-        if self.begun(statements.connection):  # without one, not even a lock on the table is taken
+        if self.begun(statements.connection):  # without a trigger, take no lock on the table
             self._run(statements, "DROP TRIGGER {trigger} ON {table}")
         self._run(statements, "DROP FUNCTION IF EXISTS {function}()")
         self._run(statements, "DROP TABLE IF EXISTS {keys}")

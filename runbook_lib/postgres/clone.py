@@ -1,7 +1,7 @@
-"""A schema-only clone of the target's database, in which DDL can be tried; it is dropped whatever happens.
+"""Makes a schema-only clone of the target's database to try DDL in, and drops it whatever happens.
 
-Publications and subscriptions are left out, so nothing is sent anywhere. One clone of a target is made at a time, under an
-advisory lock, so a clone that is found while the lock is held was left by a process that was killed, and is dropped.
+The clone has no publications or subscriptions, so nothing is sent anywhere. An advisory lock allows one clone of a target at
+a time. Any clone found under that lock was left by a killed process, and is dropped.
 """
 
 import re
@@ -24,25 +24,25 @@ from runbook_lib.postgres.schema_objects import OWNER, RIGHTS, Item, Objects, sc
 from runbook_lib.postgres.text_settings import fitted
 
 TIMEOUT = 60.0  # seconds for each of dumping and restoring the schema
-PATIENCE = "10s"  # for which another run's clone is waited for
+PATIENCE = "10s"  # how long to wait for another run's clone
 LEFT_OUT = ("--schema-only", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
-EVENT_TRIGGERS, NOTHING = "(?:COMMENT - )?EVENT TRIGGER", "-"  # kinds of entries of a dump, as a pattern
-SECTIONS = [("--section=pre-data",), ("--section=post-data",)]  # between them a table takes rows, with nothing fired
+EVENT_TRIGGERS, NOTHING = "(?:COMMENT - )?EVENT TRIGGER", "-"  # patterns for kinds of dump entries
+SECTIONS = [("--section=pre-data",), ("--section=post-data",)]  # rows are inserted between them, so nothing fires
 WITHOUT_OWNERS = ("--no-owner", "--no-privileges")
-SAYS = "runbook: schema-only clone"  # its comment begins so
+SAYS = "runbook: schema-only clone"  # the start of its comment
 COMMENT = f"{SAYS}, to try DDL on; it holds a few copied rows at most, and can be dropped"
 
 
 @dataclass(frozen=True)
 class Clone(Postgres):
-    """The clone as a run reaches it; `with_owners` says whether its objects belong to whom they belong in the target."""
+    """Connects a run to the clone; `with_owners` says whether its objects have the same owners as in the target."""
 
     name: str = ""
     with_owners: bool = True
 
     @contextmanager
     def connect(self, database: str | None = None) -> Iterator[Connection]:
-        """A connection to the clone in autocommit mode, or to another database of its server; closed afterwards.
+        """Open a connection in autocommit mode to the clone, or to another database of its server; closed afterwards.
 
         Raises:
             AdapterError: The database cannot be reached, or a statement failed.
@@ -63,7 +63,7 @@ def cloned(
     to_read: bool = False,
     fill: Callable[[Connection], object] | None = None,
 ) -> Iterator[Clone]:
-    """A clone of `target`, or of what a backup of it holds, on the server that `there` leads to, while the block runs.
+    """Clone `target`, or a backup of it, on the server that `there` connects to; drop the clone after the block.
 
     Changes that server, but nothing in the target's database.
 
@@ -73,16 +73,16 @@ def cloned(
         source: The client tools for the target.
         tools: Those for the clone's server.
         scratch: A directory for the dump of the schema.
-        backup: A dump that the schema is taken from, in the place of the target's own.
-        to_read: Whether it is only read: then it is made without event triggers, which only a superuser may make.
-        fill: Puts rows into its tables, before they have constraints, indexes and triggers.
+        backup: A dump to take the schema from, instead of from the target.
+        to_read: Whether it is only read. It then has no event triggers, which only a superuser may create.
+        fill: Inserts rows into its tables, before they have constraints, indexes and triggers.
 
     Raises:
-        AdapterError: The clone could not be made, or not be dropped.
+        AdapterError: The clone could not be created or dropped.
     """
     dump = scratch / f"schema-{target.run}.dump"
     name = clone_name(target.database, target.run)
-    with there.connect(MAINTENANCE) as maintenance, _alone(maintenance, target.database):
+    with there.connect(MAINTENANCE) as maintenance, _locked(maintenance, target.database):
         for left in left_over(maintenance, target.database, target.run):
             drop(maintenance, left, force=True)
         if backup is None:
@@ -97,12 +97,12 @@ def cloned(
 
 
 def clone_name(database: str, run: str) -> str:
-    """What a run's clone of a database is called."""
+    """Name a run's clone of a database."""
     return fitted(database, f"_tried_{run}")
 
 
 def left_over(maintenance: Connection, database: str, run: str) -> list[str]:
-    """The clones of a database that are there now: of any run where they say so, of this one by their name. Read-only."""
+    """List the existing clones of a database: any run's by their comment, this run's by their name. Read-only."""
     found = maintenance.execute(
         """SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database
            WHERE NOT datistemplate AND datname LIKE %s""",
@@ -126,13 +126,13 @@ def _made(
     without: str,
     fill: Callable[[Connection], object] | None,
 ) -> bool:
-    """Make the clone with its owners and rights, else without them; tells which it is."""
+    """Create the clone, with owners and rights if possible; return whether it has them."""
     with target.connect() as connection:
         here, other = identity(connection), identity(maintenance)
     versions = [found.server_version // 10000 for found in (other, here)]
     if len(set(versions)) > 1:
         raise AdapterError(
-            f"The clone's server is of version {versions[0]}, the target's {versions[1]}.",
+            f"The clone's server runs version {versions[0]}, the target's {versions[1]}.",
             where=f"libpq service {there.service}",
             state="Nothing was made.",
             safe_next="Name a server of the target's version, or none.",
@@ -159,12 +159,12 @@ def _made(
 
 
 @contextmanager
-def _alone(maintenance: Connection, database: str) -> Iterator[None]:
-    """Hold the lock under which alone a clone of a database is made; it dies with the connection."""
+def _locked(maintenance: Connection, database: str) -> Iterator[None]:
+    """Hold the lock that allows one clone of a database at a time; it ends with the connection."""
     with exclusively(maintenance, key_of(f"runbook clone of {database}"), PATIENCE) as got:
         if not got:
             raise AdapterError(
-                "Another run tries its DDL on a clone of this database now.",
+                "Another run is trying its DDL on a clone of this database.",
                 where=f"database {database}",
                 state="Nothing was made.",
                 safe_next="Take the preview again in a moment.",
@@ -180,7 +180,7 @@ _KINDS = {"fk constraint": "constraint", "check constraint": "constraint", "row 
 
 
 def objects_in_text(schema: str) -> dict[str, Item]:
-    """The objects in the SQL of pg_dump --verbose, each with its own SQL, but for the runbook's own. Pure."""
+    """Split the SQL of pg_dump --verbose into objects, each with its SQL, except the runbook's own. Pure."""
     entries = list(OBJECT.finditer(schema))
     ends = [entry.start() for entry in entries[1:]] + [len(schema)]
     found: dict[str, Item] = {}
@@ -194,7 +194,7 @@ def objects_in_text(schema: str) -> dict[str, Item]:
 
 
 def only(objects: Objects, *beginnings: str) -> dict[str, Item]:
-    """The objects whose names begin so. Pure."""
+    """Select the objects whose names begin with one of `beginnings`. Pure."""
     return {name: item for name, item in objects.items() if name.startswith(beginnings)}
 
 
@@ -222,7 +222,7 @@ def _objects_of_text(kind: str, schema: str, name: str, owner: str, text: str) -
 
 @dataclass(frozen=True)
 class TwoSchemas:
-    """The objects of a backup and of the live database, and why they were read from text, "" where from the catalog."""
+    """The objects of a backup and of the live database, and why they were read from text ("" if from the catalog)."""
 
     backup: dict[str, Item]
     live: dict[str, Item]
@@ -234,11 +234,11 @@ def read_both(
 ) -> TwoSchemas:
     """Read the schema of the target and of a backup of it. Changes nothing in the target's database.
 
-    A database that was restored once deparses some definitions otherwise than the one it comes from, so both are copies.
-    Owners and rights come from the text where a copy cannot have them, and so does what a schema-only copy leaves out.
+    Both are read from copies, since a restored database deparses some definitions differently from its origin. Owners and
+    rights come from the text if a copy cannot have them, and so does whatever a schema-only copy leaves out.
 
     Raises:
-        AdapterError: Neither way is open: no copy can be made, and the dump is from another major version.
+        AdapterError: No copy can be made, and the dump is from another major version.
     """
     texts = objects_in_text(backup.contents.schema), objects_in_text(source.schema(TIMEOUT))
     try:

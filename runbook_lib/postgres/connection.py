@@ -1,4 +1,4 @@
-"""Connections that name the run, wait briefly for locks and notice a dead network."""
+"""Connections that name the run, wait briefly for locks and detect a dead network."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -34,7 +34,7 @@ STRAIGHT = "In the libpq service file, set host and port to those of PostgreSQL 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which database this is, and as whom we are in it."""
+    """Which database this is, and our role in it."""
 
     system: str
     database: str
@@ -43,7 +43,7 @@ class Identity:
 
 
 class _Guarded(psycopg.Connection[Row]):
-    """A connection whose transactions ask before they commit what they have written."""
+    """A connection whose transactions call `guard` before they commit writes."""
 
     guard: Callable[[Connection], None] | None = None
     pausing: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -58,7 +58,7 @@ class _Guarded(psycopg.Connection[Row]):
 
 
 class Sessions:
-    """Sessions that are used again while `kept` is entered; else each ends with its connection."""
+    """Reuses sessions inside a `kept` block; elsewhere each session ends with its connection."""
 
     def __init__(self) -> None:
         self._idle: dict[object, list[_Guarded]] | None = None
@@ -66,7 +66,7 @@ class Sessions:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep sessions that nobody uses until the block ends."""
+        """Keep unused sessions open until the block ends."""
         idle = self._idle = {}
         try:
             yield
@@ -77,7 +77,7 @@ class Sessions:
                 session.close()
 
     def take(self, key: object) -> _Guarded | None:
-        """One that was opened with the same and still answers, None where there is none."""
+        """Return a kept session that was opened with this key and still answers, or None."""
         while idle := (self._idle or {}).get(key):
             session = idle.pop()
             with suppress(psycopg.Error):
@@ -88,7 +88,7 @@ class Sessions:
 
     @contextmanager
     def lent(self, key: object, session: _Guarded) -> Iterator[None]:
-        """End the session with the block, or keep it, with nothing left in it of what it was used for."""
+        """Lend a session to the block; afterwards end it, or reset and keep it."""
         with ExitStack() as closing:
             closing.enter_context(session)
             yield
@@ -104,10 +104,10 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A database reached by a libpq service; `run` stands in the server's list of connections.
+    """A database reached by a libpq service; `run` appears in the server's list of connections.
 
-    `guard` is asked in each transaction on the database itself that has written something, before it commits; `pausing` has
-    the clients of poolers in front of it wait while a block runs.
+    `guard` is called before the commit of each transaction that has written to the database itself. `pausing` makes the
+    clients of poolers in front of it wait while a block runs.
     """
 
     service: str
@@ -115,12 +115,12 @@ class Postgres:
     guard: Callable[[Connection], None] | None = None
     pausing: Callable[[], AbstractContextManager[None]] = nullcontext
     dbname: str | None = field(default=None, kw_only=True)  # in place of the service's own
-    keeps_triggers_out: bool = field(default=False, kw_only=True)  # of all rows that its sessions write
+    keeps_triggers_out: bool = field(default=False, kw_only=True)  # for all rows that its sessions write
     sessions: Sessions = field(default_factory=Sessions, kw_only=True, compare=False, repr=False)
 
     @cached_property
     def database(self) -> str:
-        """The name of the database that the service leads to; the server is not asked. Read-only."""
+        """Name the database that the service connects to, without asking the server. Read-only."""
         connection = psycopg.pq.PGconn.connect_start(make_conninfo(service=self.service, dbname=self.dbname).encode())
         try:
             return connection.db.decode()
@@ -129,12 +129,12 @@ class Postgres:
 
     @property
     def application_name(self) -> str:
-        """What its sessions are called in the server's list."""
+        """Name its sessions as they appear in the server's list."""
         return fitted(f"runbook {self.run}")
 
     @contextmanager
     def connect(self, database: str | None = None) -> Iterator[Connection]:
-        """A connection in autocommit mode, to another database of the server where one is named; closed afterwards.
+        """Open a connection in autocommit mode, to another database of the server if one is named; closed afterwards.
 
         Raises:
             AdapterError: The database cannot be reached, or a statement failed.
@@ -151,8 +151,8 @@ class Postgres:
             raise AdapterError(
                 f"A statement failed: {str(error).strip()}{held}",
                 where=f"libpq service {self.service}",
-                state="The transaction it was part of left no trace.",
-                safe_next="Read the cause, then run the step again: it goes on where it stopped.",
+                state="Its transaction left no trace.",
+                safe_next="Read the cause, then run the step again: it resumes where it stopped.",
             ) from error
 
     def _opened(self, database: str | None) -> _Guarded:
@@ -173,7 +173,7 @@ class Postgres:
             raise AdapterError(
                 f"The database cannot be reached: {str(error).strip()}",
                 where=f"libpq service {self.service}",
-                state="Nothing was asked of it.",
+                state="Nothing was sent to it.",
                 safe_next=STRAIGHT
                 if pooled
                 else "See that the server runs and that the service file names it; then try again.",
@@ -184,7 +184,7 @@ class Postgres:
         return {**SETTINGS, **({"session_replication_role": "replica"} if self.keeps_triggers_out else {})}
 
     def _held(self, database: str | None) -> str:
-        """Who may be in the way of a lock that was not granted, as the rest of a sentence. Read-only."""
+        """Name who may block a lock that was not granted, as the rest of a sentence. Read-only."""
         with suppress(RunbookError), self.connect(database) as connection:
             if found := holders(connection):
                 return f"; locked by {'; '.join(map(str, found))}"
@@ -192,23 +192,23 @@ class Postgres:
 
 
 def paused(connection: Connection) -> AbstractContextManager[None]:
-    """Has the clients of poolers in front of what a connection leads to wait while the block runs. Changes the poolers."""
+    """Make clients of the poolers in front of a connection's database wait while the block runs. Changes the poolers."""
     return connection.pausing() if isinstance(connection, _Guarded) else nullcontext()
 
 
 def require_direct(connection: Connection) -> None:
-    """See that a session of the server lasts as long as the connection, which a pooler does not grant. Read-only.
+    """Check that a server session lasts as long as the connection, which a pooler does not ensure. Read-only.
 
     Raises:
-        PreconditionError: It does not: locks and settings of the session would be lost, or be another client's.
+        PreconditionError: It does not, so session locks and settings would be lost, or be another client's.
     """
     asked = "SELECT pg_backend_pid() AS pid, current_setting('lock_timeout') AS lock_timeout"
     found = [one(connection, asked) for _ in range(2)]
     own = {"pid": connection.info.backend_pid, "lock_timeout": LOCK_TIMEOUT}
     if any(row != own for row in found):
         raise PreconditionError(
-            "Something between here and PostgreSQL hands out its sessions, as a connection pooler does: asked twice, "
-            f"the server's session is {found[0]} and {found[1]}, where the connection itself has {own}.",
+            "Something between this machine and PostgreSQL shares out its sessions, as a connection pooler does. Two "
+            f"queries ran in the sessions {found[0]} and {found[1]}, but the connection was opened with {own}.",
             where=f"host {connection.info.host}, port {connection.info.port}",
             state="Nothing was changed.",
             safe_next=STRAIGHT,
@@ -216,7 +216,7 @@ def require_direct(connection: Connection) -> None:
 
 
 def identity(connection: Connection) -> Identity:
-    """Which database this is. Read-only."""
+    """Identify the database and our role in it. Read-only."""
     row = one(
         connection,
         """SELECT system_identifier::text AS system, current_database() AS database,
@@ -227,7 +227,7 @@ def identity(connection: Connection) -> Identity:
 
 
 def copied(source: Connection, rows: Any, target: Connection, into: Any) -> int:
-    """Copy rows from one connection to another as they come; how many there were. Changes the target.
+    """Stream rows from one connection to another, and return how many there were. Changes the target.
 
     Args:
         source: Where `rows` is executed, a COPY … TO STDOUT.
@@ -243,30 +243,30 @@ def copied(source: Connection, rows: Any, target: Connection, into: Any) -> int:
 
 
 def owner_of(connection: Connection, database: str) -> str:
-    """Whom a database belongs to. Read-only."""
+    """Name the owner of a database. Read-only."""
     query = "SELECT pg_get_userbyid(datdba) AS it FROM pg_database WHERE datname = %s"
     return str(one(connection, query, [database])["it"])
 
 
 def one(connection: Connection, query: Any, parameters: Any = None) -> Row:
-    """The single row that a query gives.
+    """Return the single row of a query.
 
     Raises:
-        AdapterError: It gave none.
+        AdapterError: The query returned none.
     """
     row = connection.execute(query, parameters).fetchone()
     if row is None:
-        raise AdapterError("A query that must give a row gave none.", state="Nothing was changed by it.")
+        raise AdapterError("A query that must return a row returned none.", state="Nothing was changed by it.")
     return row
 
 
 def exists(connection: Connection, table: sql.Composable) -> bool:
-    """Whether a table is there. Read-only."""
+    """Report whether a table exists. Read-only."""
     return bool(one(connection, "SELECT to_regclass(%s) IS NOT NULL AS it", [table.as_string(connection)])["it"])
 
 
 def rights_missing(connection: Connection, schema: str, table: str) -> list[str]:
-    """What our role may not do although the rollback needs it. Read-only."""
+    """List what our role may not do although the rollback needs it. Read-only."""
     row = one(
         connection,
         """SELECT has_table_privilege(to_regclass(%(t)s), 'SELECT, UPDATE') AS "read and update the table",
@@ -278,7 +278,7 @@ def rights_missing(connection: Connection, schema: str, table: str) -> list[str]
 
 
 def unreadable(connection: Connection) -> list[str]:
-    """What a dump of the database would fail on: what our role may not read, or not all rows of. Read-only."""
+    """List what a dump would fail on: objects that our role may not read, or not with all rows. Read-only."""
     rows = connection.execute(
         """SELECT oid::regclass::text AS name FROM pg_class c
            WHERE relkind IN ('r', 'p', 'S') AND relpersistence <> 't'
@@ -297,5 +297,5 @@ def unreadable(connection: Connection) -> list[str]:
 
 
 def limit_statements(connection: Connection, limit: str) -> None:
-    """End each later statement of the session that takes longer, as "5s". Changes the session alone."""
+    """End each later statement of the session that takes longer than `limit`, as "5s". Changes the session only."""
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [limit])

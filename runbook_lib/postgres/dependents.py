@@ -1,7 +1,7 @@
-"""What hangs on columns that are to go or to be exchanged, by name: nothing of it is ever taken along.
+"""Names what depends on columns that are to be dropped or swapped; none of it is ever dropped with them.
 
-A trigger counts as harmless only where its text shows that: it writes no table, calls nothing that might, refuses no row and
-sets no other column. Whatever else fires has to be named in the plan, with the tables that it writes.
+A trigger counts as harmless only if its text shows it: it writes no table, calls nothing that might, refuses no row and
+sets no other column. The plan must name every other trigger that fires, with the tables it writes.
 """
 
 import re
@@ -18,7 +18,7 @@ from runbook_lib.postgres.connection import one
 
 
 def dependents(connection: Connection, database: Database, columns: Sequence[str], run: str) -> list[str]:
-    """Everything that uses one of the columns and that neither the plan names nor `run` made, a line each. Read-only."""
+    """List all that uses one of the columns and that neither the plan names nor `run` made, one line each. Read-only."""
     parameters = {
         "table": table_of(database, connection),
         "columns": list(columns),
@@ -36,13 +36,13 @@ def dependents(connection: Connection, database: Database, columns: Sequence[str
 
 
 def hides_rows(connection: Connection, database: Database) -> bool:
-    """Whether row security keeps rows of the table from our role. Read-only."""
+    """Report whether row security hides rows of the table from our role. Read-only."""
     name = table_of(database, connection)
     return bool(one(connection, "SELECT row_security_active(%s::regclass) AS it", [name])["it"])
 
 
 def risks(connection: Connection, database: Database, columns: Sequence[str]) -> list[str]:
-    """What may stop working although the catalog does not tie it to the columns, a line each. Read-only."""
+    """List what may stop working although the catalog does not link it to the columns, one line each. Read-only."""
     table = table_of(database, connection)
     parameters = {"table": table, "columns": list(columns)}
     functions = connection.execute(_FUNCTIONS, parameters).fetchall()
@@ -56,13 +56,13 @@ def risks(connection: Connection, database: Database, columns: Sequence[str]) ->
 
 
 def whole_rows(connection: Connection, database: Database) -> list[str]:
-    """What uses rows of the table as a whole or by position, which another column would change, a line each. Read-only."""
+    """List what uses the table's rows whole or by position, which another column would change, one line each. Read-only."""
     rows = connection.execute(_WHOLE_ROWS, {"table": table_of(database, connection), "name": database.table})
     return [row["what"] for row in rows]
 
 
 def update_triggers(connection: Connection, database: Database, run: str) -> list[str]:
-    """The triggers that fire for an updated row of the table, but for those of `run`. Read-only."""
+    """Name the triggers that fire for an updated row of the table, except those of `run`. Read-only."""
     rows = connection.execute(
         """SELECT tgname AS name FROM pg_trigger
            WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0
@@ -73,7 +73,7 @@ def update_triggers(connection: Connection, database: Database, run: str) -> lis
 
 
 def table_of(database: Database, connection: Connection) -> str:
-    """The plan's table, as text that the server reads. Pure."""
+    """Name the plan's table as text that the server reads. Pure."""
     return sql.Identifier(database.schema_, database.table).as_string(connection)
 
 
@@ -171,7 +171,7 @@ class Publication:
 
 
 def publications(connection: Connection, database: Database) -> list[Publication]:
-    """The publications of the plan's table, as a table, by its schema or with all tables. Read-only."""
+    """List the publications of the plan's table: of the table itself, its schema or all tables. Read-only."""
     rows = connection.execute(
         """SELECT p.pubname AS name, coalesce(r.prattrs IS NOT NULL, FALSE) AS listed
            FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = %(table)s::regclass
@@ -184,7 +184,7 @@ def publications(connection: Connection, database: Database) -> list[Publication
 
 
 def without_identity(connection: Connection, tables: Iterable[str]) -> list[str]:
-    """Which tables are published, and have no replica identity, so that the server refuses to write rows. Read-only."""
+    """List the published tables without a replica identity, where the server refuses to write rows. Read-only."""
     rows = connection.execute(_WITHOUT_IDENTITY, [list(tables)])
     return [row["why"] for row in rows]
 
@@ -207,7 +207,7 @@ GROUP BY c.oid ORDER BY 1
 
 
 def replicated(connection: Connection, tables: Iterable[str]) -> list[str]:
-    """Who else writes the tables, or is sent what is written: subscriptions and logical slots, a line each. Read-only."""
+    """List who else writes the tables or receives what is written: subscriptions and logical slots. Read-only."""
     return [row["it"] for row in connection.execute(_REPLICATED, [list(tables)])]
 
 
@@ -222,15 +222,15 @@ FROM pg_replication_slots WHERE database = current_database() ORDER BY 1
 
 
 def would_lack_columns(connection: Connection, database: Database) -> list[str]:
-    """Why subscribers would be sent a column that they lack where one is added or renamed, a line each. Read-only."""
+    """List why subscribers would receive a column they lack if one is added or renamed, one line each. Read-only."""
     return [
-        f"publication {each.name} publishes all columns: its subscribers would be sent one that they lack"
+        f"publication {each.name} publishes all columns: its subscribers would receive one that they lack"
         for each in publications(connection, database)
         if not each.listed
     ]
 
 
-GRANTS_OF_SETTINGS = 150000  # the first version of the server in which a role may be allowed to change a setting
+GRANTS_OF_SETTINGS = 150000  # first server version with GRANT SET ON PARAMETER
 READ = "plpgsql"  # the language whose text is read
 HARMLESS = (  # the server's own volatile functions that leave nothing behind
     *("clock_timestamp", "timeofday", "random", "gen_random_uuid", "set_config", "setseed", "txid_current"),
@@ -240,11 +240,11 @@ HARMLESS = (  # the server's own volatile functions that leave nothing behind
 
 @dataclass(frozen=True)
 class Effects:
-    """What the text of a trigger's function says that it does besides passing the row on."""
+    """What a trigger's function does, by its text, besides passing the row on."""
 
     writes: frozenset[str] = frozenset()  # tables, by the names in the text
     sets: frozenset[str] = frozenset()  # columns of the row
-    other: tuple[str, ...] = ()  # what else is not surely harmless
+    other: tuple[str, ...] = ()  # anything else that may do harm
 
     def __str__(self) -> str:
         return "; ".join([*([f"writes {', '.join(sorted(self.writes))}"] if self.writes else []), *self.other])
@@ -255,7 +255,7 @@ class Trigger:
     """A trigger, or a rule, that fires when a row is written."""
 
     name: str
-    columns: tuple[str, ...]  # it fires for these alone; for any where there are none
+    columns: tuple[str, ...]  # it fires for these only; if empty, for any
     effects: Effects
 
 
@@ -267,9 +267,9 @@ def triggers(
     *,
     kept_out: bool = False,
 ) -> list[Trigger]:
-    """The enabled triggers and rules that fire for an event, but for those of `run`. Read-only.
+    """List the enabled triggers and rules that fire for an event, except those of `run`. Read-only.
 
-    Where they are kept out, those that fire all the same: ENABLE ALWAYS, and ENABLE REPLICA.
+    If triggers are kept out, list those that fire all the same: ENABLE ALWAYS, and ENABLE REPLICA.
     """
     states = ["R", "A"] if kept_out else ["O", "A"]
     parameters = {"table": table.as_string(connection), "event": event, "own": capture_trigger(run), "states": states}
@@ -282,13 +282,13 @@ def triggers(
 
 
 TRIGGERS = {
-    "fire": "they fire for each row, as for the application's writes; what they write must stand in the plan",
+    "fire": "they fire for each row, as for the application's writes; the plan must list what they write",
     "keep_out": "they do not fire for the rows that the step and its undo write (session_replication_role)",
 }
 
 
 def firing_line(fired: Sequence["Trigger"], rows: int, *, kept_out: bool) -> list[str]:
-    """What a preview says of the triggers of rows that are written, one line where there are any. Pure."""
+    """Return the preview's line about the triggers of written rows; empty if there are none. Pure."""
     if not fired or not rows:
         return []
     names = ", ".join(f"{each.name} ({what})" if (what := str(each.effects)) else each.name for each in fired)
@@ -300,9 +300,9 @@ def firing_line(fired: Sequence["Trigger"], rows: int, *, kept_out: bool) -> lis
 def cannot_keep_out(
     connection: Connection, table: sql.Identifier, event: Literal["INSERT", "UPDATE"], written: Collection[str]
 ) -> list[str]:
-    """Why triggers cannot be kept out of rows whose columns `written` are set, a line each. Read-only.
+    """List why triggers cannot be kept out of rows whose columns `written` are set, one line each. Read-only.
 
-    Foreign keys are not checked either meanwhile.
+    Foreign keys are not checked then either.
     """
     allowed = "current_setting('is_superuser')::boolean"
     if connection.info.server_version >= GRANTS_OF_SETTINGS:
@@ -319,13 +319,13 @@ def cannot_keep_out(
 def objections(
     fired: Sequence[Trigger], written: Collection[str], may_set: Collection[str] | None, named: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Why rows whose columns `written` are set must not fire these triggers, a line each. Pure.
+    """List why rows whose columns `written` are set must not fire these triggers, one line each. Pure.
 
     Args:
         fired: The triggers of the table.
         written: The columns that the statement sets.
-        may_set: Columns that a trigger may set as well; None for any.
-        named: What the plan says: trigger -> the tables that it may write.
+        may_set: Columns that a trigger may also set; None for any.
+        named: The plan's triggers: trigger -> the tables that it may write.
     """
     lines = []
     for each in fired:
@@ -333,7 +333,7 @@ def objections(
             continue
         sets = sorted(each.effects.sets - set(may_set)) if may_set is not None else []
         if sets:
-            lines.append(f"{each.name} sets {', '.join(sets)} in each row, so that more changes than was meant")
+            lines.append(f"{each.name} sets {', '.join(sets)} in each row, so more changes than intended")
         elif each.name not in named:
             if str(each.effects):
                 ways = "Name it in the plan's database.triggers, or choose TRIGGERS=keep_out"
@@ -344,9 +344,9 @@ def objections(
 
 
 def effects(language: str, source: str, before_row: bool, risky: Collection[str]) -> Effects:
-    """What the text of a trigger's function does; `risky` are the functions that may write. Pure."""
+    """Read from its text what a trigger's function does; `risky` are the functions that may write. Pure."""
     if language != READ:
-        return Effects(other=(f"is written in {language}, which is not read here",))
+        return Effects(other=(f"is written in {language}, which the runbook does not read",))
     text = _plain(source)
     other = [f"calls {name}" for name in sorted(_calls(source) & set(risky))]
     other += [f"does {' '.join(found.upper().split())}" for found in dict.fromkeys(_ACTS.findall(text))]
@@ -360,7 +360,7 @@ def effects(language: str, source: str, before_row: bool, risky: Collection[str]
 
 
 def _risky(connection: Connection, names: Collection[str]) -> set[str]:
-    """Which functions of these names are neither the server's own nor free of effects. Read-only."""
+    """Find the functions of these names that are neither the server's own nor free of effects. Read-only."""
     rows = connection.execute(
         """SELECT n.name FROM unnest(%s::text[]) n(name) WHERE EXISTS (
                SELECT FROM pg_proc p WHERE p.proname = n.name AND (p.pronamespace <> 'pg_catalog'::regnamespace
@@ -375,7 +375,7 @@ def _calls(source: str) -> set[str]:
 
 
 def _plain(source: str) -> str:
-    """The text without its comments, and with empty strings."""
+    """Strip comments from the text, and empty its strings."""
     return _LEFT_OUT.sub(lambda found: " " if found[0][:2] in ("--", "/*") else "''", source)
 
 

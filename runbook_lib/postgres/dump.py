@@ -1,4 +1,4 @@
-"""Backups with PostgreSQL's own tools."""
+"""Makes, reads and restores backups with PostgreSQL's own tools."""
 
 import glob
 import hashlib
@@ -18,7 +18,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Hold, Processes
 
-# In a listing the parts of an entry are separated by spaces, which names may hold; the comments of the SQL are plain.
+# A listing separates an entry's parts by spaces, which names may hold, so entries are read from the SQL's comments.
 OBJECT = re.compile(
     r"^-- TOC entry \d+ \(class (?P<catalog>\d+) OID (?P<oid>\d+)\)\n(?:-- Dependencies: .*\n)?"
     r"-- Name: (?P<name>.*); Type: (?P<kind>.*?); Schema: (?P<schema>.*?); Owner: ?(?:-(?=;|$))?(?P<owner>[^;\n]*)"
@@ -37,13 +37,13 @@ _ATTACHED = re.compile(
     re.MULTILINE,
 )
 _PG_CLASS = "1259"
-AS_OF = re.compile(r"_(\d{8}T\d{6}\.\d{6})Z\.dump$")  # in the name of a dump: the moment of the past that it holds
+AS_OF = re.compile(r"_(\d{8}T\d{6}\.\d{6})Z\.dump$")  # in a dump's name: the past moment that it holds
 PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One object of a dump's table of contents; `schema` is "-" where it has none, `owner` "" where it has none."""
+    """One object of a dump's table of contents; `schema` is "-" if it has none, `owner` is "" if it has none."""
 
     kind: str
     schema: str
@@ -53,27 +53,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class DumpContents:
-    """What a custom-format dump says of itself."""
+    """What a custom-format dump says about itself."""
 
-    made: datetime  # or the moment of the past that it holds
+    made: datetime  # or the past moment that it holds
     database: str
     server: int | None  # major version of the server that was dumped
-    entries: tuple[Entry, ...]  # its objects; rows are no objects
+    entries: tuple[Entry, ...]  # its objects, without rows
     tables_with_data: tuple[str, ...]  # the tables whose rows are in the dump, each as schema.name
     schema: str  # the SQL that makes the objects
     large_objects: str = ""  # the SQL that makes the large objects, without their content
 
     @property
     def sql(self) -> str:
-        """All SQL but for the rows."""
+        """Return all SQL except the rows."""
         return self.schema + self.large_objects
 
     def lacks(self, schema: str, table: str) -> list[str]:
-        """The tables (schema.name) whose rows it lacks: that one, or of a partitioned one its leaves. Pure."""
+        """Name the tables (schema.name) whose rows it lacks: that table, or leaves of a partitioned one. Pure."""
         return [name for name in self._leaves(f"{schema}.{table}") if name not in self.tables_with_data]
 
     def _leaves(self, name: str) -> list[str]:
-        """A table, or what holds the rows of a partitioned one."""
+        """Name the table, or the partitions that hold the rows of a partitioned one."""
         attached = [
             ".".join(_plain(found[part]) for part in ("child_schema", "child"))
             for found in _ATTACHED.finditer(self.schema)
@@ -84,7 +84,7 @@ class DumpContents:
 
 @dataclass(frozen=True)
 class DumpTools:
-    """pg_dump and pg_restore, from a directory or from the PATH; `hold` pauses or ends those that may take long."""
+    """pg_dump and pg_restore, from a directory or from the PATH; `hold` pauses or ends the slow ones."""
 
     processes: Processes
     directory: str | None
@@ -93,14 +93,14 @@ class DumpTools:
     dbname: str | None = None  # in place of the service's own
 
     def version(self, tool: str) -> int:
-        """The major version of a tool. Read-only."""
+        """Return the major version of a tool. Read-only."""
         output = self.processes.run([self._path(tool), "--version"], timeout=20).require().output
         return int(re.search(r"\(PostgreSQL\) (\d+)", output)[1])  # type: ignore[index]
 
     def dump(self, path: Path, timeout: float) -> None:
         """Write the whole database to `path` in the custom format, which exists only when complete. Read-only.
 
-        Each try writes to a file of its own, so no earlier one can still write to `path`.
+        Each try writes to its own file, so no earlier try can still write to `path`.
 
         Raises:
             AdapterError: It cannot be written, or `path` exists.
@@ -108,11 +108,11 @@ class DumpTools:
         dump_to(path, self.processes, self._path("pg_dump"), self._conninfo(), timeout)
 
     def command_to_dump(self, path: str | Path) -> list[str]:
-        """The command that writes the whole database to `path`. Pure."""
+        """Build the command that writes the whole database to `path`. Pure."""
         return _whole(self._path("pg_dump"), path, self._conninfo())
 
     def contents(self, path: Path) -> DumpContents:
-        """What is in a dump, by its table of contents. Read-only."""
+        """Read a dump's table of contents. Read-only."""
         listing = self.listing(path)
         created = re.search(r"Archive created at (.+?) ?(UTC)?$", listing, re.MULTILINE)
         name = re.search(r"dbname: (.+)$", listing, re.MULTILINE)
@@ -136,16 +136,16 @@ class DumpTools:
         )
 
     def objects(self, timeout: float) -> tuple[Entry, ...]:
-        """The objects of the database as it is, named as a dump of it would name them. Read-only."""
+        """List the objects of the database now, named as its dump would name them. Read-only."""
         return _entries(OBJECT.finditer(self.schema(timeout)))
 
     def schema(self, timeout: float) -> str:
-        """The SQL that makes the database as it is, as a dump of it would have it. Read-only."""
+        """Return the SQL that makes the database as it is now, in the form of a dump. Read-only."""
         command = [self._path("pg_dump"), "--schema-only", "--verbose", "--no-password", "--lock-wait-timeout=5000"]
         return self.processes.run([*command, f"--dbname={self._conninfo()}"], timeout=timeout).require().output
 
     def listing(self, path: Path) -> str:
-        """The table of contents of a dump, as `--use-list` takes it. Read-only."""
+        """Return a dump's table of contents, as `--use-list` takes it. Read-only."""
         return self.processes.run([self._path("pg_restore"), "--list", str(path)], timeout=120).require().output
 
     def restore(self, path: Path, database: str, timeout: float, *options: str) -> None:
@@ -159,10 +159,10 @@ class DumpTools:
     def restore_listed(
         self, path: Path, database: str, timeout: float, *options: str, without: str = "-", left_out: Collection[int] = ()
     ) -> None:
-        """Restore a dump but for entries of a kind and some by number, stopping at the first error. Changes that database.
+        """Restore a dump without some entries, by kind and number; stop at the first error. Changes that database.
 
-        Rights on schemas come first where there are any: without those, only a superuser may give what is in a schema to
-        another owner, and pg_restore grants rights last.
+        Restore rights on schemas first, if any. Without them only a superuser may change the owner of what is in a schema,
+        and pg_restore grants rights last.
         """
         numbers = "|".join(map(str, sorted(left_out))) or "-"
         gone = re.compile(rf"(?:{numbers}); |\d+; \d+ \d+ {without} ")
@@ -178,16 +178,16 @@ class DumpTools:
             self.restore(path, database, timeout, f"--use-list={file}", *options)
 
     def dump_part(self, path: Path, timeout: float, *options: str, database: str | None = None) -> None:
-        """Write what `options` of pg_dump choose of a database to `path`, in the custom format. Read-only."""
+        """Write the part of a database that pg_dump's `options` choose to `path`, in the custom format. Read-only."""
         into = f"--dbname={self._conninfo(database)}"
         with _made_whole(path, replacing=True) as partial:
             command = [self._path("pg_dump"), "--format=custom", "--no-password", *options, f"--file={partial}", into]
             self.processes.run(command, timeout=timeout, hold=self.hold).require()
 
     def run_script(self, path: Path, database: str, timeout: float, first: str = "") -> str:
-        """Run a script by psql: what it said of a statement that failed, "" where none did. Changes that database.
+        """Run a script by psql; return its message about a failed statement, "" if none failed. Changes that database.
 
-        `first` is a statement that is executed before it, in the same session.
+        `first` is a statement to execute before the script, in the same session.
         """
         options = [
             "--no-psqlrc",
@@ -201,22 +201,22 @@ class DumpTools:
         return (done.errors.strip() or f"psql ended with {done.exit_code}") if done.exit_code else ""
 
     def rows_of(self, path: Path, schema: str, table: str, to: Path, timeout: float) -> None:
-        """Write the rows that a dump has of a table to a file, as a COPY command with its data. Read-only."""
+        """Write a table's rows from a dump to a file, as a COPY command with its data. Read-only."""
         self.processes.run(self.command_to_take_rows(path, schema, table, to), timeout=timeout, hold=self.hold).require()
 
     def command_to_take_rows(self, path: Path, schema: str, table: str, to: Path) -> list[str]:
-        """The command that writes the rows that a dump has of a table to a file. Pure."""
+        """Build the command that writes a table's rows from a dump to a file. Pure."""
         chosen = [f"--schema={schema}", f"--table={table}", "--data-only", f"--file={to}"]
         return [self._path("pg_restore"), *chosen, str(path)]
 
     def first_rows(self, path: Path, schema: str, name: str, rows: int, timeout: float) -> str:
-        """The first rows that a dump has of a table, as a COPY command with its data. Read-only."""
+        """Return a table's first rows from a dump, as a COPY command with its data. Read-only."""
         whole = [self._path("pg_restore"), f"--schema={schema}", f"--table={name}", "--data-only", "--file=-", str(path)]
         begins = f'"$@" 2>/dev/null | grep -m 1 -A {rows} "^COPY "'
         return self.processes.run(["sh", "-c", begins, "sh", *whole], timeout=timeout).require().output
 
     def read_through(self, path: Path, timeout: float) -> None:
-        """Decode every byte of a dump, to nowhere. Read-only.
+        """Decode every byte of a dump and discard it. Read-only.
 
         Raises:
             AdapterError: It cannot be read to its end.
@@ -224,16 +224,16 @@ class DumpTools:
         self.processes.run(self.command_to_read(path), timeout=timeout).require()
 
     def command_to_read(self, path: Path) -> list[str]:
-        """The command that decodes every byte of a dump. Pure."""
+        """Build the command that decodes every byte of a dump. Pure."""
         return [self._path("pg_restore"), "--file=/dev/null", str(path)]
 
     def command_of_psql(self, database: str | None = None) -> list[str]:
-        """The command of psql in a database of the server, that of the service where none is named. Pure."""
+        """Build the psql command for a database of the server, by default that of the service. Pure."""
         options = ["--no-psqlrc", "--no-password", "--set=ON_ERROR_STOP=1"]
         return [self._path("psql"), *options, f"--dbname={self._conninfo(database)}"]
 
     def command_to_restore(self, path: Path, database: str, *options: str) -> list[str]:
-        """The command that restores a dump into another database of the server, stopping at the first error. Pure."""
+        """Build the command that restores a dump into another database, stopping at the first error. Pure."""
         into = ["--no-password", "--exit-on-error", f"--dbname={self._conninfo(database)}"]
         return [self._path("pg_restore"), *into, *options, str(path)]
 
@@ -257,7 +257,7 @@ class DumpTools:
 
 
 def dump_to(path: Path, processes: Processes, program: str, conninfo: str, timeout: float) -> None:
-    """Write a whole database to `path` by pg_dump in the custom format; the file exists only when complete. Read-only.
+    """Write a whole database to `path` with pg_dump, in the custom format; `path` exists only when complete. Read-only.
 
     Raises:
         AdapterError: It cannot be written, or `path` exists.
@@ -272,7 +272,7 @@ def _whole(program: str, path: str | Path, conninfo: str) -> list[str]:
 
 @contextmanager
 def _listed(lines: Sequence[str]) -> Iterator[str]:
-    """The name of a file with some lines of a listing, as `--use-list` takes it."""
+    """Yield the name of a file with some lines of a listing, as `--use-list` takes it."""
     with tempfile.NamedTemporaryFile("w", suffix=".list", dir=temporary.root()) as file:
         file.write("\n".join(lines))
         file.flush()
@@ -281,7 +281,7 @@ def _listed(lines: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def _made_whole(path: Path, *, replacing: bool = False) -> Iterator[Path]:
-    """A new file for one try, which becomes `path` when the block succeeds and is removed when it fails."""
+    """Yield a new file for one try. It becomes `path` if the block succeeds, and is removed if it fails."""
     for left in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
         left.unlink()  # of a try that was killed
     try:
@@ -319,7 +319,7 @@ _OF_SCHEMAS = re.compile(r"\d+; \d+ \d+ (?:SCHEMA -|ACL - SCHEMA) ")
 
 
 def _plain(name: str) -> str:
-    """A name of SQL without its quotes."""
+    """Return an SQL name without its quotes."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
@@ -328,7 +328,7 @@ def _entries(objects: Iterable[re.Match[str]]) -> tuple[Entry, ...]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hex. Read-only."""
+    """Return the SHA-256 of a file, as hex. Read-only."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -342,7 +342,7 @@ Fields = list[bytes]  # of one row, each as COPY's text, NULL as `NULL`
 
 @contextmanager
 def rows(path: Path) -> Iterator[tuple[list[str], Iterator[Fields]]]:
-    """The names of the columns, and each row's fields in that order; no names where the file holds no data. Read-only."""
+    """Yield the column names and each row's fields in that order; no names if the file holds no data. Read-only."""
     with open(path, "rb") as file:
         for line in file:
             if begun := _COPY.match(line):

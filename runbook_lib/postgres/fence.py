@@ -1,6 +1,6 @@
-"""Keeps a role out of the database: first no new connection of its, then the end of those there are; and lets it in again.
+"""Keeps a role out of the database: refuses its new connections, then ends the existing ones. Lets it in again later.
 
-What stood there before is kept in the same transaction that raises the fence, so that lowering it gives back just that.
+The transaction that raises the fence also records what was there before, so lowering the fence restores exactly that.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Grant = tuple[str, bool]  # who may connect, "" for everybody, and whether they 
 
 
 def to_connect(connection: Connection) -> list[Grant]:
-    """Who may connect to this database, as its owner granted it. Read-only."""
+    """List who may connect to this database, as its owner granted it. Read-only."""
     rows = connection.execute(
         """SELECT CASE WHEN grantee = 0 THEN '' ELSE pg_get_userbyid(grantee)::text END AS grantee, is_grantable AS onward
            FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
@@ -33,14 +33,14 @@ def to_connect(connection: Connection) -> list[Grant]:
 
 
 def paths(connection: Connection, role: str) -> list[str]:
-    """Through which grants a role may connect: its own, everybody's, and those of roles it belongs to. Read-only."""
+    """List the grants by which a role may connect: its own, everybody's, and those of its groups. Read-only."""
     names = [grantee for grantee, _ in to_connect(connection)]
     query = "SELECT n FROM unnest(%s::text[]) n WHERE CASE n WHEN '' THEN true ELSE pg_has_role(%s, n::name, 'USAGE') END"
     return [row["n"] for row in connection.execute(query, [names, role])]
 
 
 def lost_with(connection: Connection, role: str) -> list[str]:
-    """Other roles that could not connect either, were `role` to lose every grant by which it may. Read-only."""
+    """List the other roles that could not connect either if `role` lost every grant by which it may. Read-only."""
     through = paths(connection, role)
     kept = [grantee for grantee, _ in to_connect(connection) if grantee not in through]
     rows = connection.execute(
@@ -54,14 +54,14 @@ def lost_with(connection: Connection, role: str) -> list[str]:
 
 
 def revoke_connect(connection: Connection, grantees: list[str]) -> None:
-    """Take the right to connect to this database from each of `grantees`. Changes the target."""
+    """Revoke the right to connect to this database from each of `grantees`. Changes the target."""
     for grantee in grantees:
         query = sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(_database(connection), _named(grantee))
         connection.execute(query)
 
 
 def grant_connect(connection: Connection, given: list[Grant]) -> None:
-    """Give the right to connect to this database. Changes the target."""
+    """Grant the right to connect to this database. Changes the target."""
     for grantee, onward in given:
         option = sql.SQL("WITH GRANT OPTION" if onward else "")
         query = sql.SQL("GRANT CONNECT ON DATABASE {} TO {} {}").format(_database(connection), _named(grantee), option)
@@ -77,7 +77,7 @@ def _named(grantee: str) -> sql.Composable:
 
 
 def owner_not_ours(connection: Connection, database: Database) -> str:
-    """The owner of the plan's table, for whom our role may not act; "" where it may. Read-only."""
+    """Name the owner of the plan's table if our role may not act for it; "" if it may. Read-only."""
     row = one(
         connection,
         """SELECT pg_has_role(relowner, 'USAGE') AS ours, relowner::regrole::text AS owner FROM pg_class
@@ -88,7 +88,7 @@ def owner_not_ours(connection: Connection, database: Database) -> str:
 
 
 def outranks(connection: Connection, role: str) -> bool:
-    """Whether a role is a superuser, and ours is none. Read-only."""
+    """Report whether a role is a superuser and ours is not. Read-only."""
     query = """SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND rolsuper)
                       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS it"""
     return bool(one(connection, query, [role])["it"])
@@ -102,7 +102,7 @@ Way = Literal["NOLOGIN", "REVOKE CONNECT"]
 
 @dataclass(frozen=True)
 class Fence:
-    """A fence that is up: how a role is kept out, since which run, and what was there before."""
+    """A raised fence: how it keeps a role out, which run raised it, and what was there before."""
 
     role: str
     way: Way
@@ -112,18 +112,18 @@ class Fence:
 
 @dataclass(frozen=True)
 class Rights:
-    """What bears on whether our role may keep another out of this database."""
+    """The facts that decide whether our role may keep another out of this database."""
 
     exists: bool
-    ours: bool  # the role is the one we are
-    superuser: bool  # the role is one
+    ours: bool  # the role is our own
+    superuser: bool  # the role is a superuser
     we_are_superuser: bool
-    may_alter: bool  # we have CREATEROLE, and over this role where the server asks for that
+    may_alter: bool  # we have CREATEROLE, with ADMIN OPTION on this role if the server requires it
     owner: bool  # we may do what the database's owner may
-    beyond: list[str]  # through whom the role gets in although the owner cannot revoke it
+    beyond: list[str]  # grantors whose grants let the role in and that the owner cannot revoke
 
     def way(self) -> tuple[Way | None, str]:
-        """How the role can be kept out, and why not in a better way or not at all. Pure."""
+        """Return how the role can be kept out, and why not in a better way or not at all. Pure."""
         if not self.exists or self.ours:
             return None, "it is our own role" if self.ours else "there is no such role"
         if self.we_are_superuser or (self.may_alter and not self.superuser):
@@ -138,7 +138,7 @@ class Rights:
 
 
 def rights(connection: Connection, role: str) -> Rights:
-    """What bears on whether our role may keep `role` out. Read-only."""
+    """Read the facts that decide whether our role may keep `role` out. Read-only."""
     row = one(
         connection,
         """SELECT r.oid IS NOT NULL AS exists, coalesce(r.oid = us.oid, false) AS ours,
@@ -158,7 +158,7 @@ def rights(connection: Connection, role: str) -> Rights:
 
 
 def gets_in(connection: Connection, role: str) -> bool:
-    """Whether the catalog lets a role connect to this database. Read-only."""
+    """Report whether the catalog lets a role connect to this database. Read-only."""
     row = connection.execute(
         """SELECT rolcanlogin AND (rolsuper OR rolconnlimit <> 0)
                   AND has_database_privilege(oid, current_database(), 'CONNECT') AS it
@@ -169,7 +169,7 @@ def gets_in(connection: Connection, role: str) -> bool:
 
 
 def standing(connection: Connection, role: str) -> Fence | None:
-    """The fence that keeps a role out, by our record. Read-only."""
+    """Find the fence that keeps a role out, by our record. Read-only."""
     if not exists(connection, TABLE):
         return None
     query = sql.SQL("SELECT role, way, before, run FROM {} WHERE role = %s").format(TABLE)
@@ -178,10 +178,10 @@ def standing(connection: Connection, role: str) -> Fence | None:
 
 
 def way_to_keep_out(connection: Connection, role: str) -> Way:
-    """How a role can be kept out of this database. Read-only.
+    """Return how a role can be kept out of this database. Read-only.
 
     Raises:
-        PreconditionError: It cannot.
+        PreconditionError: It cannot be kept out.
     """
     way, why = rights(connection, role).way()
     if way is None:
@@ -190,7 +190,7 @@ def way_to_keep_out(connection: Connection, role: str) -> Way:
 
 
 def raise_fence(connection: Connection, role: str, run: str) -> Fence:
-    """Keep a role out of this database from now on; its connections live on. Changes the target.
+    """Keep a role out of this database from now on; its connections stay open. Changes the target.
 
     Raises:
         PreconditionError: It cannot be kept out; nothing was changed.
@@ -220,7 +220,7 @@ def _ours(connection: Connection) -> str:
 
 
 def fence_by_hand(connection: Connection, role: str, run: str) -> str:
-    """A script that keeps a role out, ends its sessions, and records what was there before. Read-only.
+    """Write a script that keeps a role out, ends its sessions, and records what was there before. Read-only.
 
     Raises:
         PreconditionError: It cannot be kept out.
@@ -228,7 +228,7 @@ def fence_by_hand(connection: Connection, role: str, run: str) -> str:
     way = way_to_keep_out(connection, role)
     with written_down(connection) as statements:
         _keep_out(connection, role, way, run)
-        if way == "REVOKE CONNECT":  # whatever our role has now may be what is revoked
+        if way == "REVOKE CONNECT":  # our own right to connect may be among those revoked
             grant_connect(connection, [(_ours(connection), False)])
     end = sql.SQL("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {} AND datname = {}")
     ended = end.format(sql.Literal(role), sql.Literal(connection.info.dbname)).as_string(connection)
@@ -236,7 +236,7 @@ def fence_by_hand(connection: Connection, role: str, run: str) -> str:
 
 
 def let_in_by_hand(connection: Connection, role: str) -> str:
-    """A script that gives a role back what lets it connect now, or what a fence that is up has taken. Read-only."""
+    """Write a script that restores a role's present right to connect, or what a raised fence has taken. Read-only."""
     up = standing(connection, role)
     way = up.way if up else way_to_keep_out(connection, role)
     with written_down(connection) as statements:
@@ -252,7 +252,7 @@ def let_in_by_hand(connection: Connection, role: str) -> str:
 
 
 def lower_fence(connection: Connection, role: str) -> Fence | None:
-    """Give back exactly what was there before a role was kept out; None where it was not. Changes the target."""
+    """Restore exactly what was there before a role was kept out; None if there is no fence. Changes the target."""
     with connection.transaction():
         fence = standing(connection, role)
         if fence is None:
@@ -269,17 +269,17 @@ def lower_fence(connection: Connection, role: str) -> Fence | None:
 
 
 def end_sessions(connection: Connection, role: str, ending: Callable[[Session], None]) -> None:
-    """End each session that a role has on this database, telling of it; only once the fence is up. Changes the target.
+    """End each session of a role on this database and report each; needs a raised fence. Changes the target.
 
     Raises:
-        PreconditionError: Some were still there after a while.
+        PreconditionError: Some sessions did not end in time.
     """
     end_all(
         connection,
         partial(of_role, connection, role),
         GRACE,
         where=f"database {connection.info.dbname}",
-        state="The fence is up: no new one comes.",
+        state="The fence is up: no new session can start.",
         ending=ending,
     )
 
@@ -311,6 +311,6 @@ def _refused(role: str, why: str) -> PreconditionError:
         f"The role {role} cannot be kept out: {why}.",
         where="the target's key database.application_role",
         state="Nothing was changed: it can connect as before.",
-        safe_next="Give our role CREATEROLE with ADMIN OPTION on it, or membership in the database's owner; or go on "
-        "without a fence by a waiver with a reason, once nothing that uses the role runs.",
+        safe_next="Give our role CREATEROLE with ADMIN OPTION on it, or membership in the database's owner. Or "
+        "waive the fence with a reason, once nothing that uses the role runs.",
     )

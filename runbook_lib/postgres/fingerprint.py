@@ -1,8 +1,8 @@
-"""Fingerprints of rows: 64-bit hashes of a row as SQL, and sums of them in buckets, before and after a change.
+"""Fingerprints rows before and after a change: 64-bit hashes of a row in SQL, and their sums in buckets.
 
-Both hashes tell apart whatever has another text. `row_hash`, of a whole row, chains the types' own functions, which all
-cores compute quickly. `hashed`, of any terms, is hash_record_extended, which folds numbers and times and takes 1.0 for 1.00,
-so `hashable` writes those out. hashint8extended folds its 64 bits to 32 too, so `row_hash` adds the number itself.
+Both hashes distinguish values with different texts. `row_hash` hashes a whole row: it chains the types' own functions, which
+all cores compute quickly. `hashed` hashes any terms by hash_record_extended, which folds numbers and times and takes 1.0 for
+1.00, so `hashable` writes those out. hashint8extended folds 64 bits to 32, so `row_hash` adds the number itself.
 """
 
 from collections.abc import Collection, Sequence, Set
@@ -16,13 +16,13 @@ from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import identifier
 
-_NULL = 0x5851F42D4C957F2D  # what is put in next to the hash where there is no value
+_NULL = 0x5851F42D4C957F2D  # goes in instead of a value's hash if the value is NULL
 _WHOLE_NUMBER = ("hashint8extended({c}::bigint, {seed}) # {c}::bigint", "0")
-_BY_TYPE = {  # the hash of a value, and the value that stands for none
+_BY_TYPE = {  # the hash of a value, and the substitute for NULL
     "bigint": _WHOLE_NUMBER,
     "integer": _WHOLE_NUMBER,
     "smallint": _WHOLE_NUMBER,
-    # In these years a float holds each microsecond; beyond them the text is put in next to it.
+    # In these years a float holds each microsecond; outside them the text goes in too.
     "timestamp with time zone": (
         """hashfloat8extended(date_part('epoch', {c}), {seed}) # CASE
         WHEN {c} BETWEEN '1700-01-01 00:00Z' AND '2200-01-01 00:00Z' THEN 0
@@ -31,7 +31,7 @@ _BY_TYPE = {  # the hash of a value, and the value that stands for none
     ),
 }
 _BY_TEXT = ("""hashtextextended({c} COLLATE "C", {seed})""", "''")
-# On 18 and later a NOT NULL need not have been validated: there may be NULLs from before.
+# Since version 18, a NOT NULL may be unvalidated, so older NULLs may exist.
 _COLUMNS = """SELECT attname AS name, atttypid::regtype::text AS type, attnotnull AND NOT EXISTS (
     SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum] AND NOT convalidated
 ) AS never_null
@@ -41,13 +41,13 @@ FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdrop
 def row_hash(
     connection: Connection, table: sql.Identifier, without: Set[str | None], last: sql.Composable | None = None
 ) -> sql.Composable:
-    """The hash of a row `t` of a table as it is now, as a term; the catalog is read for its columns. Read-only.
+    """Build a term that hashes a row `t` of a table; reads the table's columns from the catalog. Read-only.
 
     Args:
         connection: To the table's database.
         table: The table.
-        without: Columns that are left out.
-        last: A term over `t` that is put in last by its text, NULL as an empty one.
+        without: Columns to leave out.
+        last: A term over `t` whose text goes in last; NULL counts as an empty text.
     """
     term: sql.Composable = sql.SQL("0::bigint")
     for row in connection.execute(_COLUMNS, [table.as_string(connection)]):
@@ -67,11 +67,11 @@ def _chained(value: sql.Composable, type_name: str, seed: sql.Composable, *, nev
     return sql.SQL("({}) # CASE WHEN {} IS NULL THEN {} ELSE 0 END").format(of_any, value, sql.Literal(_NULL))
 
 
-# Built-in types whose hash tells any two values apart that their text tells apart, in any database.
+# Built-in types whose hash distinguishes any two values with different texts, in any database.
 EXACT = {"bool", "int2", "int4", "int8", "oid", "uuid", "bytea", "date", "time", "timestamp", "timestamptz"}
 EXACT |= {"char", "name", "text", "varchar"}
 _COLLATED = {"text", "varchar", "name", "bpchar"}
-# Types whose own hash folds 64 bits to 32, so that 1 and 4294967296 hash alike; what is sent of them to a client is whole.
+# Types whose own hash folds 64 bits to 32, so 1 and 4294967296 hash alike; their binary output is complete.
 _FOLDED = {"int8": "int8send", "time": "time_send", "timestamp": "timestamp_send", "timestamptz": "timestamptz_send"}
 
 
@@ -81,7 +81,7 @@ def hashable(value: sql.Composable, type_name: str, exact: Set[str] = EXACT) -> 
     Args:
         value: A term.
         type_name: Its type's short name where that is built in.
-        exact: Types that are hashed as they are; of any other the text is.
+        exact: Types hashed as they are; any other type is hashed by its text.
     """
     if type_name not in exact:
         return sql.SQL('({}::text COLLATE "C")').format(value)
@@ -95,7 +95,7 @@ def hashed(terms: Sequence[sql.Composable], seed: int = 0) -> sql.Composed:
 
 
 def sums(terms: Sequence[sql.Composable]) -> sql.Composed:
-    """Sum the hashes of rows up: their count, bit_xor and sum, as n, x and s. Pure."""
+    """Sum up the hashes of rows: their count, bit_xor and sum, as n, x and s. Pure."""
     return sql.SQL("count(*) AS n, bit_xor({h}) AS x, sum({h}) AS s").format(h=hashed(terms))
 
 
@@ -103,7 +103,7 @@ BUCKETS = 1024
 
 
 class Fingerprint:
-    """The fingerprints of one run over the columns that stay."""
+    """The fingerprints of one run, over the columns that stay."""
 
     def __init__(self, database: Database, run: str) -> None:
         self.database = database
@@ -112,7 +112,7 @@ class Fingerprint:
         self.kept = sql.Identifier(OWN_SCHEMA, f"stayed_{run}")
 
     def record(self, connection: Connection, without: Collection[str]) -> None:
-        """Keep the fingerprints of all columns but some as they are now, in place of earlier ones. Changes the target."""
+        """Store the present fingerprints of all columns but some, replacing earlier ones. Changes the target."""
         query = self._sums(connection, without)
         with connection.transaction():
             make_own_schema(connection)
@@ -125,9 +125,9 @@ class Fingerprint:
             connection.execute(identify_rows(self.kept))
 
     def differences(self, connection: Connection, without: Collection[str]) -> list[str] | None:
-        """Where all columns but some differ from what was kept, a line a bucket with the rows to look at. Read-only.
+        """List the buckets that differ from the stored ones, one line each with the rows to look at. Read-only.
 
-        None where this run kept nothing.
+        None if this run stored nothing.
         """
         if not exists(connection, self.kept):
             return None
@@ -145,11 +145,11 @@ class Fingerprint:
         ]
 
     def rows(self, connection: Connection) -> int:
-        """How many rows the kept fingerprints cover. Read-only."""
+        """Count the rows that the stored fingerprints cover. Read-only."""
         return int(one(connection, sql.SQL("SELECT coalesce(sum(n), 0)::bigint AS n FROM {}").format(self.kept))["n"])
 
     def forget(self, statements: Statements) -> None:
-        """Drop the fingerprints kept. Changes the target."""
+        """Drop the stored fingerprints. Changes the target."""
         statements.write(sql.SQL("DROP TABLE IF EXISTS {}").format(self.kept))
 
     def _sums(self, connection: Connection, without: Collection[str]) -> sql.Composed:

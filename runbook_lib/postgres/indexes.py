@@ -1,4 +1,4 @@
-"""Builds, drops and rebuilds indexes, under a short lock or concurrently, and shows which of them nobody uses."""
+"""Builds, drops and rebuilds indexes, with a short lock or concurrently, and finds unused ones."""
 
 import re
 import time
@@ -20,37 +20,37 @@ Waiting = Callable[[Sequence[Blocker]], None]
 
 @dataclass(frozen=True)
 class IndexBuilder:
-    """How indexes are built and dropped: `waiting` gets who is in the way."""
+    """Builds and drops indexes; calls `waiting` with the sessions that block it."""
 
     open: Open
     waiting: Waiting
     concurrently: bool
 
     def build(self, index: sql.Identifier, definition: str) -> None:
-        """Build an index by its definition unless it is valid; an invalid one is dropped first. Changes the target.
+        """Build an index by its definition unless a valid one exists; drop an invalid one first. Changes the target.
 
         Raises:
             PreconditionError: A lock was not granted in time.
-            StepFailed: It was built, and is not valid.
+            StepFailed: The built index is not valid.
         """
         with self.open() as connection:
             valid = _is_valid(connection, index)
         if valid:
             return
-        if valid is False:  # what a build that was broken off left
+        if valid is False:  # left by an interrupted build
             self.drop(index)
         (self._concurrently if self.concurrently else self._with_short_lock)(definition)
         with self.open() as connection:
             if not _is_valid(connection, index):
                 raise StepFailed(
-                    "An index was built, and is not valid.",
+                    "An index was built but is not valid.",
                     where=f"index {index.as_string()}",
-                    state="Writes keep it up, and nobody reads it.",
+                    state="Writes maintain it, and no query uses it.",
                     safe_next="Run the step, or its undo, again: it builds the index again.",
                 )
 
     def drop(self, index: sql.Identifier) -> None:
-        """Drop an index, if it is there. Changes the target.
+        """Drop an index if it exists. Changes the target.
 
         Raises:
             PreconditionError: A lock was not granted in time.
@@ -66,7 +66,7 @@ class IndexBuilder:
         with_short_lock(self.open, work, self.waiting)
 
     def _concurrently(self, statement: str) -> None:
-        """Wait for others without their waiting for it, however long that takes."""
+        """Execute a statement that waits for others, however long, and makes none of them wait."""
         with self.open() as connection:
             connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
             with watched(self.open, connection.info.backend_pid, self.waiting):
@@ -74,12 +74,12 @@ class IndexBuilder:
 
 
 def concurrently(statement: str) -> str:
-    """Have a statement that creates or drops an index keep no writers out. Pure."""
+    """Make a statement that creates or drops an index run concurrently. Pure."""
     return re.sub(r"^(CREATE (?:UNIQUE )?INDEX|DROP INDEX) ", r"\1 CONCURRENTLY ", statement)
 
 
 def _is_valid(connection: Connection, index: sql.Identifier) -> bool | None:
-    """Whether an index is valid; None where there is none of that name. Read-only."""
+    """Report whether an index is valid; None if it does not exist. Read-only."""
     row = connection.execute(
         "SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass(%s)", [index.as_string(connection)]
     ).fetchone()
@@ -88,7 +88,7 @@ def _is_valid(connection: Connection, index: sql.Identifier) -> bool | None:
 
 @dataclass(frozen=True)
 class Index:
-    """An index on the cleared column: its name and definition, and whether it is whole."""
+    """An index on the cleared column: its name, its definition, and whether it is valid."""
 
     name: str
     definition: str
@@ -96,14 +96,14 @@ class Index:
 
 
 class Indexes:
-    """The plan's indexes on the cleared column; what was dropped is kept in the target until it is there again."""
+    """The plan's indexes on the cleared column; the target records dropped ones until they are rebuilt."""
 
     def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
         self.dropped = backfill.own("dropped")
 
     def present(self, connection: Connection) -> list[Index]:
-        """The plan's indexes on the column that are there now. Read-only."""
+        """List the plan's existing indexes on the column. Read-only."""
         rows = connection.execute(
             """SELECT x.relname AS name, pg_get_indexdef(i.indexrelid) AS definition, i.indisvalid AS valid
                FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
@@ -119,7 +119,7 @@ class Indexes:
         return [Index(**row) for row in rows]
 
     def missing(self, connection: Connection) -> dict[str, str]:
-        """The indexes that this run dropped and that are not there, or not whole: name -> definition. Read-only."""
+        """List the indexes that this run dropped and that are missing or invalid: name -> definition. Read-only."""
         if not exists(connection, self.dropped):
             return {}
         rows = connection.execute(sql.SQL("SELECT name, definition FROM {}").format(self.dropped)).fetchall()
@@ -127,7 +127,7 @@ class Indexes:
         return {row["name"]: row["definition"] for row in rows if row["name"] not in whole}
 
     def remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
-        """Note how indexes are made that are about to go. Changes the runbook's own table."""
+        """Record the definitions of indexes to be dropped. Changes the runbook's own table."""
         if not indexes:
             return
         connection.execute(
@@ -141,12 +141,12 @@ class Indexes:
             )
 
     def drop(self, builder: IndexBuilder, remembered: Sequence[Index]) -> None:
-        """Drop indexes of which is noted how they are made. Changes the target."""
+        """Drop indexes whose definitions are recorded. Changes the target."""
         for index in remembered:
             builder.drop(self._qualified(index.name))
 
     def rebuild(self, connection: Connection, builder: IndexBuilder) -> list[str]:
-        """Build every index again that was dropped and is missing; returns their names. Changes the target."""
+        """Rebuild every index that was dropped and is missing; return their names. Changes the target."""
         missing = self.missing(connection)
         for name, definition in missing.items():
             builder.build(self._qualified(name), definition)
@@ -157,27 +157,27 @@ class Indexes:
         return sql.Identifier(self.backfill.database.schema_, name)
 
 
-WATCH = 15.0  # seconds between the first look and the last; a session that stands idle counts its scans after ten
+WATCH = 15.0  # seconds from the first look to the last; an idle session reports its scans after ten
 POLL = 0.5  # seconds
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How often each index on the column had been scanned at a moment, in seconds by the server's clock."""
+    """The number of scans of each index on the column, and the moment, in seconds by the server's clock."""
 
     at: float
     scans: dict[str, int]
 
 
 def reading(connection: Connection, indexes: Indexes) -> Reading:
-    """How often each whole index on the column has been scanned until now. Read-only."""
+    """Count the scans so far of each valid index on the column. Read-only."""
     names = [index.name for index in indexes.present(connection) if index.valid]
     return Reading(_now(connection), scans(connection, indexes, names))
 
 
 @contextmanager
 def unscanned(connection: Connection) -> Iterator[None]:
-    """Look at the table without the indexes on the column, so that their counts of scans tell of others alone."""
+    """Query the table without the indexes on the column, so that only others' scans are counted."""
     connection.execute("SET enable_bitmapscan = off")
     yield
     connection.execute("RESET enable_bitmapscan")
@@ -186,15 +186,15 @@ def unscanned(connection: Connection) -> Iterator[None]:
 def unused(
     connection: Connection, indexes: Indexes, report: Callable[[int, str], object], since: Reading | None = None
 ) -> list[str]:
-    """The names of the plan's indexes whose count of scans stays as it is while it is watched; ours do not scan meanwhile.
+    """Name the plan's indexes that nobody scans while they are watched; our own queries do not scan them. Read-only.
 
-    One that is not whole serves nobody, and is not watched. Read-only.
+    An invalid index serves no query and is not watched.
 
     Args:
-        connection: In autocommit mode, so that each look is a new one.
+        connection: In autocommit mode, so that each look reads new counts.
         indexes: The indexes on the column.
-        report: Is called with that and why it waits.
-        since: An earlier reading, from which on it counts as watched; without it, it is watched from now on.
+        report: Called with the progress and the reason for the wait.
+        since: An earlier reading from which to count as watched; by default, now.
     """
     broken = [index.name for index in indexes.present(connection) if not index.valid]
     now = reading(connection, indexes)
@@ -219,7 +219,7 @@ def _now(connection: Connection) -> float:
 
 
 def scans(connection: Connection, indexes: Indexes, names: list[str]) -> dict[str, int]:
-    """How often each of some indexes was scanned, by the server's statistics. Read-only."""
+    """Count the scans of some indexes, by the server's statistics. Read-only."""
     rows = connection.execute(
         """SELECT indexrelname AS name, idx_scan AS scans FROM pg_stat_user_indexes
            WHERE relid = %s::regclass AND indexrelname = ANY (%s)""",

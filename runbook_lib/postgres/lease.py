@@ -1,8 +1,8 @@
-"""One run per target: an advisory lock that is held while a step acts, and a row in the target that names the run.
+"""Allows one run per target: an advisory lock while a step acts, and a row in the target that names the run.
 
-The lock is held in the maintenance database, because a restore renames the target and ends every connection to it; it
-lives and dies with its connection. The row outlasts it. Its epoch rises each time the lock is taken, and whoever would
-commit under an older one is refused: a process that lost its connection cannot write once another has taken its place.
+The lock is held in the maintenance database, because a restore renames the target and ends every connection to it. The lock
+ends with its connection; the row stays. The row's epoch rises each time the lock is taken, and a commit under an older epoch
+is refused. So a process that lost its connection cannot write once another has taken its place.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, exists, identity, one, require_direct
 from runbook_lib.postgres.lock_budget import with_short_lock
 
-LEFT_BEHIND = "left behind or waiting"  # how a run is described that has a target and does not act now
+LEFT_BEHIND = "left behind or waiting"  # describes a run that has a target and does not act now
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Whose turn it is: a run, its operator, where it acted last, and since when it has the target."""
+    """The lease's holder: a run, its operator, where it acted last, and since when it has the target."""
 
     run: str
     operator: str
@@ -46,16 +46,16 @@ class Holder:
 
 
 def key_of(name: str) -> int:
-    """The number by which the server knows the lock of that name."""
+    """Return the number of the advisory lock of that name."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
 
 
 @contextmanager
 def exclusively(session: Connection, key: int, patience: str) -> Iterator[bool]:
-    """Hold a lock while the block runs; tells whether it was acquired within `patience`, a time as the server reads it.
+    """Hold a lock while the block runs; yield whether it was acquired within `patience`, a time in the server's format.
 
-    It is let go before the session is closed: closing tells the server, which ends the session some time later, and whoever
-    asks next would find it in the way. Changes nothing else.
+    The lock is released before the session closes. The server ends a closed session only some time later, and until then it
+    would block the next caller. Changes nothing else.
     """
     got = _acquired(session, key, patience)
     try:
@@ -76,19 +76,19 @@ def _acquired(session: Connection, key: int, patience: str) -> bool:
     return True
 
 
-GRACE = "1s"  # for the session of a process that has just died to be gone
-PATIENCE = 10.0  # seconds for which a transaction is waited for that a process before this one has left open
+GRACE = "1s"  # for the session of a process that has just died to end
+PATIENCE = 10.0  # seconds to wait for a transaction that an earlier process left open
 TABLE = sql.Identifier(OWN_SCHEMA, "lease")
 
 
 class Lease:
-    """A run's hold on a target; several processes of one run share it, one at a time."""
+    """A run's lease of a target; several processes of one run share it, one at a time."""
 
     def __init__(self, postgres: Postgres, run: str, operator: str) -> None:
         self.postgres = postgres
         self.run = run
         self.operator = operator or getpass.getuser()
-        self.epoch: int | None = None  # the row's, while the target is held and the row could be seen
+        self.epoch: int | None = None  # the row's, while the target is held and the row was readable
         self.holds = False
 
     @contextmanager
@@ -96,10 +96,10 @@ class Lease:
         """Hold the target while the block runs. Changes the target's lease row only.
 
         Args:
-            acted: Whether this run has acted on the target; it may then go on where the target takes no connections.
+            acted: Whether this run has acted on the target; it may then continue while the target takes no connections.
 
         Raises:
-            PreconditionError: Another run acts now, was left behind or waits, or a pooler stands in between.
+            PreconditionError: Another run acts now, was left behind or waits, or the connection goes through a pooler.
             AdapterError: The server cannot be reached.
         """
         with self._locked() as session:
@@ -110,10 +110,9 @@ class Lease:
                 self.epoch, self.holds = None, False
 
     def check(self, connection: Connection) -> None:
-        """Raise where this process has lost the target, and keep the row as it is until the transaction ends.
+        """Raise if this process has lost the target; lock the row until the transaction ends. Read-only.
 
-        Every transaction of the run that writes to the target asks it before it commits; outside `held` it says nothing.
-        Read-only.
+        Every transaction of the run that writes to the target calls it before its commit. Outside `held` it does nothing.
 
         Raises:
             PreconditionError: Another process has taken the target.
@@ -123,29 +122,29 @@ class Lease:
         found = holder(connection, "FOR SHARE")
         if found is None or found.released_at or found.run != self.run or self.epoch not in (None, found.epoch):
             raise PreconditionError(
-                "This process does not hold the target any more: " + (f"{found} has it" if found else "no lease is there"),
+                "This process does not hold the target any more: " + (f"{found} has it" if found else "no lease exists"),
                 where=f"database {connection.info.dbname}",
-                state="The transaction that was to be committed is rolled back; those before it stand.",
-                safe_next="Stop here. Ask who has it; to go on, take the target over again, with a reason.",
+                state="The transaction was rolled back instead of committed; earlier ones are kept.",
+                safe_next="Stop here. Ask who has it. To continue, take the target over again, with a reason.",
             )
         self.epoch = found.epoch
 
     def is_outdated(self, events: Sequence[Event]) -> bool:
-        """Whether the target holds more of this run's journal than these events: it was carried on elsewhere. Read-only.
+        """Report whether the target holds more of this run's journal than these events, from elsewhere. Read-only.
 
-        Where the target takes no connections nothing is known of that, as while this run puts another database in its place.
+        This is unknown while the target takes no connections, as when this run swaps databases.
         """
         with suppress(AdapterError), self.postgres.connect() as connection:
             return mirror.is_ahead(mirror.last(connection, self.run), events)
         return False
 
     def take_over(self, journal: Callable[[Holder, int], object]) -> None:
-        """Take the target from a run that was left behind; `journal` gets whose it was, and the new epoch.
+        """Take the target from a run that was left behind; `journal` gets the previous holder and the new epoch.
 
-        Nothing happens where no other run has it. Changes the target's lease row only.
+        Does nothing if no other run has it. Changes the target's lease row only.
 
         Raises:
-            PreconditionError: That run acts now, or a transaction of its is not ended yet.
+            PreconditionError: That run acts now, or one of its transactions is still open.
         """
 
         def work(connection: Connection) -> None:
@@ -157,7 +156,7 @@ class Lease:
             with_short_lock(self.postgres.connect, work, lambda blockers: None, PATIENCE)
 
     def release(self) -> bool:
-        """Let go of the target, if this run has it; tells whether it had. Changes the target's lease row only."""
+        """Release the target; return whether this run had it. Changes the target's lease row only."""
         with self.postgres.connect() as connection:
             if holder(connection) is None:
                 return False
@@ -165,7 +164,7 @@ class Lease:
             return connection.execute(query, [self.run]).rowcount == 1
 
     def end(self) -> bool:
-        """Let go of the target while no process acts on it; tells whether this run had it. Changes the lease row only.
+        """Release the target if no process acts on it; return whether this run had it. Changes the lease row only.
 
         Raises:
             PreconditionError: A process acts on the target now.
@@ -175,10 +174,10 @@ class Lease:
             return self.release()
 
     def in_the_way(self) -> str:
-        """What would keep this run from acting now, "" for nothing. Read-only.
+        """Name what keeps this run from acting now; "" for nothing. Read-only.
 
         Raises:
-            PreconditionError: A pooler stands in between.
+            PreconditionError: The connection goes through a pooler.
         """
         with self.postgres.connect(MAINTENANCE) as session:
             require_direct(session)
@@ -211,11 +210,11 @@ class Lease:
             return with_short_lock(self.postgres.connect, work, lambda blockers: None, PATIENCE)
         except AdapterError:
             if acted and not _takes_connections(session, self.postgres.database):
-                return None  # this run closed it; the row is looked at as soon as it can be
+                return None  # this run closed it; the row is read once it can be
             raise
 
     def _upserted(self, connection: Connection) -> int:
-        """Write the row as this run's and return its new epoch. Changes the row."""
+        """Write this run into the row, and return its new epoch. Changes the row."""
         query = sql.SQL("""
             INSERT INTO {} AS l (run, operator, host, pid, epoch) VALUES (%(run)s, %(operator)s, %(host)s, %(pid)s, 1)
             ON CONFLICT (single) DO UPDATE SET
@@ -234,7 +233,7 @@ class Lease:
             f"Another run was left behind on this target, or waits: {found}.",
             where=f"database {self.postgres.database}",
             state="Nothing was begun. That run may have left the target half-way: look at its journal.",
-            safe_next="Ask its operator, and go on in that run's folder. If it is given up, take the target over: "
+            safe_next="Ask its operator, and resume in that run's folder. If that run is abandoned, take the target over: "
             'runbook run RUN --take-over "REASON", or in the notebook: await take_over(run, "REASON").',
         )
 
@@ -251,18 +250,18 @@ class Lease:
             f"Another process acts on this target now: {found or 'no lease is on record yet'} ({acting}).",
             where=f"database {self.postgres.database}",
             state="This process changed nothing.",
-            safe_next="Wait for it. Where it is dead, or its network is gone, the server notices within half a minute; "
+            safe_next="Wait for it. If it has died or lost its network, the server notices within half a minute; "
             "then run the cell again.",
         )
 
 
 def guard(lease: Callable[[], Lease]) -> Callable[[Connection], None]:
-    """What each transaction asks before it commits: the check of a lease that is made later, on the same database."""
+    """Return the check that each transaction makes before it commits, for a lease created later."""
     return lambda connection: lease().check(connection)
 
 
 def holder(connection: Connection, lock: str = "") -> Holder | None:
-    """Whose turn it is by the row of a database; None where no run has ever held it. Read-only."""
+    """Read the holder from a database's lease row; None if no run has ever held it. Read-only."""
     if not exists(connection, TABLE):
         return None
     names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Holder))
@@ -283,7 +282,7 @@ def _prepare(connection: Connection) -> None:
 
 
 def _acting(session: Connection, key: int) -> str:
-    """The server's session that holds the lock, "" where none does. Read-only."""
+    """Describe the server session that holds the lock; "" if none does. Read-only."""
     row = session.execute(
         """SELECT a.pid, a.usename, a.application_name, coalesce(a.client_addr::text, 'a local socket') AS place
            FROM pg_locks l JOIN pg_stat_activity a USING (pid)

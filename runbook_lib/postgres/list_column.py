@@ -1,4 +1,4 @@
-"""How a column stores a list of JSON values, by its type: each kind as the terms of its SQL. Nothing here writes."""
+"""SQL terms for each type of column that can store a list of JSON values. Read-only."""
 
 import json
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ from psycopg import sql
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import one
 
-SHOWN = 3  # keys of values that are no JSON
+SHOWN = 3  # keys of values that are not JSON, as examples
 _OF_TEXT = """(SELECT x.own::jsonb AS value, x.own, x.place FROM json_array_elements(
     CASE json_typeof({c}) WHEN 'array' THEN {c} ELSE '[]' END) WITH ORDINALITY x(own, place)) e"""
 
 
 @dataclass(frozen=True)
 class ListKind:
-    """A kind of column: templates over a value `{c}`, and over its elements `e`.
+    """A kind of column: SQL templates over a value `{c}`, and over its elements `e`.
 
-    An element has its `value` as jsonb and its `place`; in kinds of text also its `own` text, which is put together again.
+    An element has its `value` as jsonb and its `place`. Kinds stored as text also have its `own` text, to rebuild the list.
     """
 
-    value: str  # the whole list as jsonb, NULL for none
-    elements: str  # its elements, none where it is no list
-    put_together: str  # the list of some of those elements again, each as it was written
+    value: str  # the whole list as jsonb, or NULL
+    elements: str  # its elements; none if it is not a list
+    put_together: str  # a list of some of those elements, each as it was written
     empty: str
-    by_text: bool  # whether equal values are written in more than one way, so that texts are compared and kept
+    by_text: bool  # whether equal values may have different texts, so that texts are compared and kept
 
 
 JSONB = ListKind(
@@ -70,20 +70,20 @@ KINDS = {
 
 @dataclass(frozen=True)
 class ColumnTypes:
-    """The types of a table's columns: as the catalog writes them, and what is under a domain, without a length."""
+    """The types of a table's columns: as the catalog writes them, and their base types, without domains and lengths."""
 
     full: Mapping[str, str]
     base: Mapping[str, str]
 
 
 def column_types(connection: Connection, table: sql.Identifier) -> ColumnTypes:
-    """The types of a table's columns; none where there is no such table. Read-only."""
+    """Read the types of a table's columns; none if the table does not exist. Read-only."""
     rows = connection.execute(_TYPES.encode(), [table.as_string(connection)]).fetchall()
     return ColumnTypes({row["name"]: row["type"] for row in rows}, {row["name"]: row["base"] for row in rows})
 
 
 def not_json(connection: Connection, table: sql.Identifier, key: str, column: str, kind: ListKind) -> str:
-    """Why not every value of a column can be read as JSON, "" where it can. Read-only."""
+    """Explain why some values of a column cannot be read as JSON; "" if all can. Read-only."""
     value = sql.SQL(kind.value).format(c=sql.Identifier("t", column))
     try:
         with connection.transaction():

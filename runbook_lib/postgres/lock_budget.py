@@ -1,12 +1,11 @@
-"""How long a strong lock may be waited for and held, and what makes that real: limits of the server's, and of our own.
+"""Limits how long a transaction waits for strong locks and holds them.
 
-The waits of all tries, and the whole of a transaction from its first lock to its end, are limited, since whoever uses the
-table waits behind ours for as long. Servers from 17 on end a transaction that takes too long; of older ones each statement
-and each pause between two is limited by the server, and their sum by a cancellation from here.
+A waiting ACCESS EXCLUSIVE lock makes every later reader queue behind it. So each try's wait is limited, and so is the whole
+transaction from its first lock to its end. Servers since 17 end a transaction that takes too long. Older servers limit each
+statement and each pause between two, and a cancellation from here limits their sum.
 
-A waiting ACCESS EXCLUSIVE lock makes every later reader queue behind it, so no try waits long, and what is done under the
-lock is limited too. Autovacuum gives way only after `deadlock_timeout`, so where nothing but autovacuum is in the way a try
-outlasts that: the one kind of try that others may wait for longer than the limit, by about a second.
+Autovacuum gives way only after `deadlock_timeout`. If nothing else blocks, a try outlasts that timeout: only then may others
+wait longer than the limit, by about a second.
 """
 
 import random
@@ -27,37 +26,37 @@ from runbook_lib.postgres.connection import exists, one, paused
 from runbook_lib.postgres.round_trip import OUTDATED, Statements, found_out, gone_through, session_of
 
 TOO_LONG = (errors.QueryCanceled, errors.TransactionTimeout, errors.IdleInTransactionSessionTimeout)
-CANCELLED_AGAIN = 0.02  # seconds after which a cancellation that met no statement is sent again
+CANCELLED_AGAIN = 0.02  # seconds before a cancellation is sent again if no statement was running
 
-_LIMITS_TRANSACTIONS = 170000  # the first version of the server that has transaction_timeout
+_LIMITS_TRANSACTIONS = 170000  # first server version with transaction_timeout
 
 
 @dataclass(frozen=True)
 class LockBudget:
-    """How short strong locks are kept, in milliseconds.
+    """Limits on strong locks, in milliseconds.
 
-    `waits` are the times that one try after another may wait for its locks, the last of them standing for all later ones;
-    `limit` is how long a try may take from its beginning to its end, waiting included: None for as long as it needs.
+    `waits` limits the wait for locks of each try in turn; the last value is for all later tries. `limit` is how long a try
+    may take from beginning to end, waits included; None means no limit.
     """
 
     waits: tuple[int, ...]
     limit: int | None = None
 
     def unlimited(self) -> "LockBudget":
-        """The same waits, with no limit on what is done under the locks: for what may take as long as it takes."""
+        """Return a budget with the same waits and no limit on the work under the locks."""
         return LockBudget(self.waits)
 
 
 RENAMING = LockBudget((60,), 150)  # catalog only
-DROPPING = LockBudget((100, 150, 200), 300)  # some captured rows are caught up on as well
+DROPPING = LockBudget((100, 150, 200), 300)  # includes catching up with some captured rows
 EXCHANGING = LockBudget((100, 150), 250)
 
 
-LONGEST_PAUSE_MS = 5000  # what may take longer under its locks has no pooler's clients wait
+LONGEST_PAUSE_MS = 5000  # no pooler's clients are paused for work that may hold locks longer
 
 
 def milliseconds_paused(budget: LockBudget) -> int:
-    """For how long a try has the clients of poolers wait at most; 0 where it has none wait. Pure."""
+    """Return how long a try makes clients of poolers wait at most; 0 if it pauses none. Pure."""
     return budget.limit if budget.limit is not None and budget.limit <= LONGEST_PAUSE_MS else 0
 
 
@@ -66,9 +65,9 @@ def _paused(connection: Connection, budget: LockBudget) -> AbstractContextManage
 
 
 def limit(connection: Connection, wait: int, whole: int | None) -> None:
-    """Limit the present transaction: its waits for locks, and the whole of it from now on, in milliseconds.
+    """Limit the present transaction's lock waits, and the rest of the transaction, in milliseconds.
 
-    Changes nothing but settings of the transaction.
+    Changes only settings of the transaction.
     """
     limits = {"lock_timeout": wait}
     if whole is not None:
@@ -81,7 +80,7 @@ def limit(connection: Connection, wait: int, whole: int | None) -> None:
 
 @contextmanager
 def cancelled_after(connection: Connection, milliseconds: int | None) -> Iterator[None]:
-    """Cancel what the connection does when the block takes longer, where the server has no such limit of its own."""
+    """Cancel the connection's statement if the block takes longer; for servers without such a limit."""
     if milliseconds is None or connection.info.server_version >= _LIMITS_TRANSACTIONS:
         yield
         return
@@ -104,18 +103,18 @@ def cancelled_after(connection: Connection, milliseconds: int | None) -> Iterato
 
 LADDER = (100, 200, 300, 500, 500)  # milliseconds that a try may wait for its locks
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries
-JITTER = 0.25  # share by which a pause is made shorter or longer
+JITTER = 0.25  # share by which a pause varies
 PATIENCE = 600.0  # seconds in all
 BEYOND_DEADLOCK_TIMEOUT = 200  # milliseconds
-TOO_LONG_TRIES = 8  # that may be ended for taking too long
-OUTDATED_TRIES = 8  # before which something that they rest on may change
+TOO_LONG_TRIES = 8  # tries that may be ended for taking too long
+OUTDATED_TRIES = 8  # tries in which the facts they rely on may change
 AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 
 T = TypeVar("T")
 
 
 def pauses(random_: Callable[[], float] = random.random) -> Iterator[float]:
-    """The seconds to wait after each failed try: doubled each time, up to a limit, and jittered."""
+    """Yield the seconds to wait after each failed try: doubled each time, up to a limit, with jitter."""
     pause = FIRST_PAUSE
     while True:
         yield pause * (1 + JITTER * (2 * random_() - 1))
@@ -130,19 +129,19 @@ def with_short_lock(
     *,
     budget: LockBudget | None = None,
 ) -> T:
-    """Do `work`, which takes its locks first, in one short transaction, trying again while others hold them.
+    """Do `work`, which takes its locks first, in one short transaction; retry while others hold them.
 
     Changes what `work` changes, or nothing.
 
     Args:
         open_: Opens a connection to the target.
-        work: What to do; it is rolled back and called again where a lock is not granted, or its end not reached, in time.
-        waiting: Gets who was in the way, after each try that failed.
+        work: What to do. If it gets no lock, or does not end, in time, it is rolled back and called again.
+        waiting: Called with the blockers after each failed try.
         patience: Seconds after which no further try begins.
-        budget: How long tries may take; without it they wait as `LADDER` says, and what is done takes what it takes.
+        budget: How long tries may take; by default they wait as `LADDER` says, with no limit on the work itself.
 
     Raises:
-        PreconditionError: The locks could not be acquired, or what was done under them took too long each time.
+        PreconditionError: The locks could not be acquired, or the work under them took too long each time.
         AdapterError: The connection broke.
     """
     return _in_tries(open_, lambda _: work, waiting, patience, budget or LockBudget(LADDER), None)
@@ -156,21 +155,21 @@ def with_short_lock_in_one_message(
     budget: LockBudget,
     recorded: Callable[[Connection], T | None] | None = None,
 ) -> T:
-    """Do `work` as `briefly` does, but go through it first and then send it whole, as `round_trip` says.
+    """Do `work` as `with_short_lock` does, but record it first and send it in one message (see `round_trip`).
 
-    So the time for which the locks are held does not grow with the way to the server. Changes what `work` changes.
+    So a slow network does not prolong the locks. Changes what `work` changes.
 
     Args:
         open_: Opens a connection to the target.
-        work: What to do: its locks first; it looks at nothing that it has written.
-        waiting: Gets who was in the way, after each try that failed.
+        work: What to do: it takes its locks first, and reads nothing that it has written.
+        waiting: Called with the blockers after each failed try.
         budget: How long tries may take.
-        recorded: Reads on another connection what `work` returned, None where it left no trace. With it, a COMMIT whose
-            answer was lost is looked up.
+        recorded: Reads on another connection what `work` returned; None if it left no trace. It settles whether a COMMIT
+            succeeded whose answer was lost.
 
     Raises:
-        PreconditionError: The locks could not be acquired; or, each time, what was done under them took too long, or what it
-            rests on changed.
+        PreconditionError: The locks could not be acquired; or each time the work under them took too long, or the facts it
+            relies on changed.
         AdapterError: The connection broke, and nothing was committed.
         UnknownOutcome: The connection broke in the COMMIT, and the server did not come back.
     """
@@ -226,13 +225,13 @@ def _in_tries(
         waiting(seen)
         if too_long == TOO_LONG_TRIES:
             raise PreconditionError(
-                f"What is to be done under the locks took longer than {budget.limit} ms in {too_long} tries.",
+                f"The work under the locks took longer than {budget.limit} ms in {too_long} tries.",
                 state="Nothing was changed: each try was rolled back.",
-                safe_next="Run the step again when the server has less to do, or from a machine that is nearer to it.",
+                safe_next="Run the step again when the server is less busy, or from a machine nearer to it.",
             )
         if outdated == OUTDATED_TRIES:
             raise PreconditionError(
-                f"In each of {outdated} tries others changed what was looked at before it was locked.",
+                f"In each of {outdated} tries, others changed what the step had read before it held the locks.",
                 state="Nothing was changed: each try was rolled back.",
                 safe_next="Find out who changes it; then run the step again.",
             )
@@ -248,15 +247,15 @@ def with_patience(
     waiting: Callable[[Sequence[Blocker]], None],
     patience: float = PATIENCE,
 ) -> T:
-    """Do `work`, transactions of its own on `connection`, again while others hold locks that it needs.
+    """Do `work`, in its own transactions on `connection`; retry while others hold locks that it needs.
 
-    For what takes no strong lock, so that nobody waits behind it. Changes what `work` changes.
+    For work that takes no strong lock, so nobody waits behind it. Changes what `work` changes.
 
     Args:
         open_: Opens a connection to the target.
         connection: In autocommit mode; its `lock_timeout` says how long a try waits.
-        work: What to do; where it fails for a lock, it has changed nothing.
-        waiting: Gets who was in the way, after each try but the first.
+        work: What to do; if it fails for a lock, it has changed nothing.
+        waiting: Called with the blockers after each try but the first.
         patience: Seconds after which no further try begins.
 
     Raises:
@@ -280,10 +279,10 @@ def with_patience(
 
 
 def await_readable(open_: Open, table: sql.Identifier, waiting: Callable[[Sequence[Blocker]], None]) -> None:
-    """Wait until nobody keeps others from reading a table. Read-only.
+    """Wait until no session blocks reads of a table. Read-only.
 
     Raises:
-        PreconditionError: Somebody does for longer than `PATIENCE`.
+        PreconditionError: A session blocks them for longer than `PATIENCE`.
     """
 
     def read(connection: Connection) -> None:

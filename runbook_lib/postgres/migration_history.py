@@ -1,4 +1,4 @@
-"""The rows of the feature's migrations in the table in which their tool records what it applied."""
+"""The rows of the feature's migrations in the history table of their tool."""
 
 import json
 import shlex
@@ -15,34 +15,34 @@ from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.dependents import without_identity
 from runbook_lib.postgres.round_trip import Statements
 
-SHOWN = 20  # later migrations that are named
+SHOWN = 20  # later migrations listed
 COMMA, AND = sql.SQL(", "), sql.SQL(" AND ")
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What the history is expected to hold of the feature's migrations; of a tool with one row, by its files too."""
+    """What the history should hold of the feature's migrations; for a tool with one row, also judged by its files."""
 
     migration: Migration
     schema: str
-    values: Mapping[str, str]  # version -> what the column holds
-    names: Mapping[str, str] = field(default_factory=dict)  # what the column holds -> version, of any migration
-    previous: str | None = None  # what the one row is set to; None where nobody knows
-    above: Sequence[str] = ()  # the versions that rest on the feature's
-    siblings: Sequence[str] = ()  # those, besides the feature's, that rest on the previous one: they imply it
-    problem: str = ""  # why the previous one is not known
+    values: Mapping[str, str]  # version -> value of the column
+    names: Mapping[str, str] = field(default_factory=dict)  # value of the column -> version, of any migration
+    previous: str | None = None  # the version before, for the one row; None if unknown
+    above: Sequence[str] = ()  # the versions that depend on the feature's
+    siblings: Sequence[str] = ()  # other versions that depend on the previous one, and so imply it
+    problem: str = ""  # why the previous one is unknown
 
     @classmethod
     def by_version(cls, migration: Migration, schema: str) -> Self:
-        """What the plan alone says of it. Pure."""
+        """Build it from the plan alone. Pure."""
         values = {v: "".join(c for c in v if c not in migration.without) for v in migration.versions}
         return cls(migration, schema, values, previous=migration.previous)
 
 
 class History:
-    """The rows of the feature's migrations, and how they are taken out of the history and put back.
+    """The rows of the feature's migrations: deletes them from the history, and restores them.
 
-    Most tools add a row for each migration, which is deleted. Some keep one row, which is set to the version before.
+    Most tools add a row for each migration; it is deleted. Some keep one row; it is set to the version before.
     """
 
     def __init__(self, applied: Applied) -> None:
@@ -55,7 +55,7 @@ class History:
         self.mine = self._named(applied.values.values())
 
     def exists(self, connection: Connection) -> bool:
-        """Whether the table is there. Read-only."""
+        """Whether the table exists. Read-only."""
         return exists(connection, self.table)
 
     def rows(self, connection: Connection) -> int:
@@ -63,12 +63,12 @@ class History:
         return self._count(connection, self.mine)
 
     def written_by(self, connection: Connection) -> list[int]:
-        """The transactions that wrote the rows of the feature's migrations as they are. Read-only."""
+        """Return the transactions that last wrote the rows of the feature's migrations. Read-only."""
         query = sql.SQL("SELECT DISTINCT h.xmin::text::bigint AS xid FROM {} h WHERE {}").format(self.table, self.mine)
         return [row["xid"] for row in connection.execute(query)]
 
     def says_applied(self, connection: Connection) -> bool:
-        """Whether the history says of any of them that it was applied: by its row, or by the one row of a later one.
+        """Whether the history shows any of them as applied: by its own row, or by the one row of a later one.
 
         Read-only.
         """
@@ -77,11 +77,11 @@ class History:
         return bool(self._among(connection, self.applied.above))
 
     def whole(self, connection: Connection) -> list[str]:
-        """Each of them whole, as JSON, as `take` gives it. Read-only."""
+        """Return each row as JSON, in the format of `take`. Read-only."""
         return self._json(connection, self.mine)
 
     def everything(self, connection: Connection) -> list[str]:
-        """Every row of the tool's tables, whole, as `insert` takes it. Read-only."""
+        """Return every row of the tool's tables, as `insert` takes it. Read-only."""
         found = []
         for name in self.migration.referred:
             found += self._json_of(connection, name, sql.SQL("true"))
@@ -91,7 +91,7 @@ class History:
         return found
 
     def missing(self, connection: Connection) -> list[str]:
-        """The feature's migrations that have no row, a line each. Read-only."""
+        """Return a line for each of the feature's migrations without a row. Read-only."""
         table, values = self.migration.table, self.applied.values
         absent = [version for version in values if not self._count(connection, self._named([values[version]]))]
         if self.migration.rows == "each":
@@ -100,11 +100,11 @@ class History:
             return []
         says = self._values(connection, sql.SQL("true"))
         above = self._among(connection, self.applied.above)
-        later = f", and {', '.join(above)} rests on the feature's: take that back first" if above else ""
+        later = f", and {', '.join(above)} depends on the feature's: roll that back first" if above else ""
         return [f"{self.migration.named} in {table}, which says {', '.join(says) or 'nothing'}{later}"]
 
     def in_the_way(self, connection: Connection) -> list[str]:
-        """Why the rows cannot be taken out without harm, a line each. Read-only."""
+        """Return a line for each reason why deleting the rows would do harm. Read-only."""
         migration, table = self.migration, self.migration.table
         if held := self._locked(connection) or without_identity(connection, [self.table.as_string(connection)]):
             return held
@@ -120,7 +120,7 @@ class History:
         if migration.rows == "each":
             if found == self._count(connection, sql.SQL("true")):
                 return [
-                    f"{table} would be left empty, and its tool would start at the first migration; where the tool keeps "
+                    f"{table} would become empty, and its tool would start at the first migration; if the tool keeps "
                     "one row, give `rows: one` under migration in the plan, and the version before as `previous`"
                 ]
             return []
@@ -128,7 +128,7 @@ class History:
         if previous is None:
             because = f" ({self.applied.problem})" if self.applied.problem else ""
             return [
-                f"{table} keeps one row, and the version before is not known{because}; name it as "
+                f"{table} keeps one row, and the version before is unknown{because}; name it as "
                 "migration.previous in the plan"
             ]
         if previous != BASE and self._count(connection, self._named([previous])):
@@ -139,7 +139,7 @@ class History:
         return []
 
     def half_applied(self, connection: Connection) -> list[str]:
-        """The feature's migrations that stopped midway, by what their rows hold, a line each. Read-only."""
+        """Return a line for each of the feature's migrations that stopped midway, judged by its row. Read-only."""
         signs = self.migration.half_applied
         if not signs:
             return []
@@ -151,7 +151,7 @@ class History:
         ]
 
     def later(self, connection: Connection) -> list[str]:
-        """The migrations that were applied after the first of the feature's and are not the feature's. Read-only."""
+        """Return the others' migrations that were applied after the first of the feature's. Read-only."""
         if self.migration.rows == "one" or not self.rows(connection):
             return []
         label = COMMA.join(
@@ -172,11 +172,11 @@ class History:
         return [self.applied.names.get(row["value"], row["label"]) for row in found[first:] if not row["mine"]]
 
     def is_taken(self, connection: Connection) -> bool:
-        """Whether the migrations are out of the history, and a row that is to say the version before does. Read-only."""
+        """Whether the migrations are out of the history, and the row for the version before is right. Read-only."""
         return not self.rows(connection) and not self._says_another(connection)
 
     def moved_on(self, connection: Connection, taken: Iterable[str]) -> str:
-        """Why rows that `take` gave cannot be put back, as another migration ran since; "" where none did. Read-only."""
+        """Return why `take`'s rows cannot be restored because another migration ran since; "" if none did. Read-only."""
         table, again = self.migration.table, self._values(connection, self.mine)
         own = [row for row in map(json.loads, taken) if isinstance(row, dict)]
         if again and len(again) < len(own):
@@ -214,7 +214,7 @@ class History:
         return rows
 
     def put_back(self, statements: Statements, rows: Iterable[str]) -> None:
-        """Insert rows that `take` gave, in the place of the version before, unless they are there. Changes the target."""
+        """Insert rows from `take`, replacing the version before, unless they exist. Changes the target."""
         rows = list(rows)
         if not rows or self.rows(statements.connection):
             return
@@ -223,7 +223,7 @@ class History:
         self.insert(statements, rows)
 
     def insert(self, statements: Statements, rows: Sequence[str]) -> None:
-        """Insert rows, each whole, as JSON; in a list behind its name, a row of another table. Changes the target."""
+        """Insert rows given as JSON; a list after a table's name holds rows of that table. Changes the target."""
         tables: dict[str, list[str]] = {}
         for row in rows:
             read = json.loads(row)
@@ -233,17 +233,17 @@ class History:
             self._insert(statements, sql.Identifier(self.applied.schema, name), contents)
 
     def would(self, connection: Connection) -> list[str]:
-        """What `take` does, and what else there is to know of the history, in words. Read-only."""
+        """Describe what `take` does, and other facts about the history. Read-only."""
         migration = self.migration
         if self._is_deleted(connection):
-            lines = [f"take {migration.named}{self._also()} out of {migration.table}"]
+            lines = [f"delete {migration.named}{self._also()} from {migration.table}"]
         else:
             says = ", ".join(map(self._label, self._values(connection, self.mine))) or ", ".join(migration.versions)
             lines = [f"set {migration.table} from {says} back to {self.applied.previous or 'the version before'}"]
-        lines += [f"HALF-APPLIED: {line}; it is taken back as it is" for line in self.half_applied(connection)]
+        lines += [f"HALF-APPLIED: {line}; its row is handled the same" for line in self.half_applied(connection)]
         if later := self.later(connection):
             more = f" and {len(later) - SHOWN} more" if later[SHOWN:] else ""
-            needs = f"; to apply these below them again needs {migration.out_of_order}" if migration.out_of_order else ""
+            needs = f"; applying these below them again needs {migration.out_of_order}" if migration.out_of_order else ""
             lines.append(f"LATER MIGRATIONS stay applied, with their rows: {', '.join(later[:SHOWN])}{more}{needs}")
         return lines
 
@@ -262,7 +262,7 @@ class History:
         )
 
     def _locked(self, connection: Connection) -> list[str]:
-        """That a migration runs, or that one was killed while it did, by the tool's own lock."""
+        """Say from the tool's own lock that a migration runs, or was killed while it ran."""
         lock = self.migration.lock
         if lock is None or not exists(connection, sql.Identifier(self.applied.schema, lock.table)):
             return []
@@ -271,18 +271,18 @@ class History:
             return []
         said = ", ".join(f"{name} = {_word(value)}" for name, value in lock.held.items())
         return [
-            f"{lock.table} says that a migration is running ({said}): wait for it; where none does, "
+            f"{lock.table} says that a migration is running ({said}): wait for it; if none is, "
             f"`{shlex.join(lock.freed_by)}` frees it"
         ]
 
     def _is_deleted(self, connection: Connection) -> bool:
-        """Whether no row is left to say the version before: each migration has its own, or others imply it."""
+        """Whether no row is needed for the version before: each migration has its own, or others imply it."""
         if self.migration.rows == "each" or self.applied.previous == BASE:
             return True
         return bool(self._among(connection, self.applied.siblings))
 
     def _says_another(self, connection: Connection) -> bool:
-        """Whether the one row says anything but the version before."""
+        """Whether the one row names anything but the version before."""
         if self.migration.rows == "each" or self.applied.previous is None:
             return False
         if self._is_deleted(connection):
@@ -297,9 +297,9 @@ class History:
         return "".join(f", {name} = {_word(value)}" for name, value in self.migration.where.items() if value is not None)
 
     def _among(self, connection: Connection, versions: Sequence[str]) -> list[str]:
-        """What the table holds of some versions, however many zeros a number has in front."""
-        wanted = set(map(_number, versions))
-        return [value for value in self._values(connection, sql.SQL("true")) if _number(value) in wanted]
+        """Return the table's values for some versions, ignoring leading zeros of numbers."""
+        numbers = set(map(_number, versions))
+        return [value for value in self._values(connection, sql.SQL("true")) if _number(value) in numbers]
 
     def _label(self, value: str) -> str:
         return next((version for version, held in self.applied.values.items() if held == value), value)

@@ -1,6 +1,6 @@
-"""A copy of runs' journals in the target's database, for whoever is on another machine; lines are only ever added.
+"""A copy of runs' journals in the target's database, for other machines; lines are only ever added.
 
-Each is kept with its hash, so that to see what has changed no file is read in the target again.
+Each is kept with its hash, so that no file in the target must be read again to detect changes.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from runbook_lib.postgres.catalog import OWN_SCHEMA, make_own_schema
 from runbook_lib.postgres.connection import exists
 
 TABLE = sql.Identifier(OWN_SCHEMA, "journal")
-Line = tuple[int, str]  # its number, and the line as it stands in the journal
+Line = tuple[int, str]  # its number and its text in the journal
 
 
 def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
-    """Add lines that are not there yet. Changes the runbook's own table only."""
+    """Add missing lines. Changes the runbook's own table only."""
     if not exists(connection, TABLE):
         _make(connection)
     connection.execute(
@@ -31,7 +31,7 @@ def send(connection: Connection, run: str, lines: Sequence[Line]) -> None:
 
 
 def last(connection: Connection, run: str) -> Line | None:
-    """The last line of a run that is there. Read-only."""
+    """Return the last stored line of a run. Read-only."""
     if not exists(connection, TABLE):
         return None
     query = sql.SQL("SELECT seq, line FROM {} WHERE run = %s ORDER BY seq DESC LIMIT 1").format(TABLE)
@@ -40,12 +40,12 @@ def last(connection: Connection, run: str) -> Line | None:
 
 
 def is_ahead(last: Line | None, events: Sequence[Event]) -> bool:
-    """Whether a last line is not among the events of a journal: the run was carried on elsewhere. Pure."""
+    """Whether the stored last line is not in a journal: the run was continued elsewhere. Pure."""
     return last is not None and (last[0] > len(events) or line_of(events[last[0] - 1]) != last[1])
 
 
 def received(connection: Connection, run: str) -> list[str]:
-    """The lines of a run, in order. Read-only."""
+    """Return the lines of a run, in order. Read-only."""
     if not exists(connection, TABLE):
         return []
     query = sql.SQL("SELECT line FROM {} WHERE run = %s ORDER BY seq").format(TABLE)
@@ -53,7 +53,7 @@ def received(connection: Connection, run: str) -> list[str]:
 
 
 def runs(connection: Connection) -> list[str]:
-    """The runs that are there, the newest first. Read-only."""
+    """Return the stored runs, the newest first. Read-only."""
     if not exists(connection, TABLE):
         return []
     query = sql.SQL("SELECT run FROM {} GROUP BY run ORDER BY run DESC").format(TABLE)
@@ -79,7 +79,7 @@ FILES = sql.Identifier(OWN_SCHEMA, "journal_file")
 
 
 def kept(connection: Connection, run: str) -> dict[str, str]:
-    """The files of a run that are there: name -> SHA-256. Read-only."""
+    """Map the names of a run's stored files to their SHA-256. Read-only."""
     if not exists(connection, FILES):
         return {}
     query = sql.SQL("SELECT name, sha256 FROM {} WHERE run = %s").format(FILES)
@@ -87,7 +87,7 @@ def kept(connection: Connection, run: str) -> dict[str, str]:
 
 
 def keep(connection: Connection, run: str, files: Mapping[str, bytes]) -> None:
-    """Add files of a run, name -> content, each in the place of an earlier one. Changes the runbook's own table only."""
+    """Store files of a run, name -> content, replacing earlier ones. Changes the runbook's own table only."""
     with connection.transaction():
         make_own_schema(connection)
         connection.execute(
@@ -104,7 +104,7 @@ def keep(connection: Connection, run: str, files: Mapping[str, bytes]) -> None:
 
 
 def received_files(connection: Connection, run: str) -> dict[str, bytes]:
-    """The files of a run: name -> content. Read-only."""
+    """Map the names of a run's stored files to their contents. Read-only."""
     if not exists(connection, FILES):
         return {}
     query = sql.SQL("SELECT name, content FROM {} WHERE run = %s ORDER BY name").format(FILES)

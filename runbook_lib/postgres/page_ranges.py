@@ -1,4 +1,4 @@
-"""Ranges of a table's pages, each handed out once, and the workers that take the next one."""
+"""Ranges of a table's pages, each handed out once, and the worker threads that take them."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ from psycopg import sql
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import one
 
-Range = tuple[int, int]  # pages: the first, and the one behind the last
+Range = tuple[int, int]  # pages: the first, and the one after the last
 
 
 class PageQueue:
-    """The pages that a table has now, from `first` on; several threads may take of them."""
+    """The pages that a table has now, from `first` on; several threads may take from it."""
 
     def __init__(self, connection: Connection, table: sql.Identifier, first: int = 0) -> None:
         query = "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int AS n"
@@ -22,7 +22,7 @@ class PageQueue:
         self._lock = threading.Lock()
 
     def take(self, size: int, ranges: int = 1) -> list[Range]:
-        """Take the next few ranges of `size` pages, none where all are taken."""
+        """Take the next few ranges of `size` pages; none if all are taken."""
         with self._lock:
             taken: list[Range] = []
             while len(taken) < ranges and self._next < self.count:
@@ -32,27 +32,27 @@ class PageQueue:
             return taken
 
     def each(self, size: int) -> Iterator[Range]:
-        """Take one range of `size` pages after the other."""
+        """Take one range of `size` pages after another."""
         while taken := self.take(size):
             yield taken[0]
 
 
 def within(row: str, pages: Range) -> sql.Composed:
-    """Say, as a condition, that a row, called `row` in the query, lies on these pages. Pure."""
+    """Return the condition that a row, named `row` in the query, is on these pages. Pure."""
     first, beyond = (sql.Literal(f"({page},0)") for page in pages)
     place = sql.Identifier(row, "ctid")
     return sql.SQL("{place} >= {first}::tid AND {place} < {beyond}::tid").format(place=place, first=first, beyond=beyond)
 
 
 def run_workers(number: int, work: Callable[[threading.Event], object]) -> None:
-    """Run `work` in so many threads until each has ended. Changes what `work` changes.
+    """Run `work` in so many threads and wait for all to end. Changes what `work` changes.
 
     Args:
         number: How many threads.
-        work: Is given an event that is set once another thread has failed: it then ends.
+        work: Receives an event that is set once another thread has failed; then it must end.
 
     Raises:
-        Exception: What the first thread that failed had raised.
+        Exception: The exception of the first thread that failed.
     """
     failed = threading.Event()
 

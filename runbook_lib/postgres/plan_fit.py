@@ -1,4 +1,4 @@
-"""Whether the database has what the plan names: columns, types, the key, the migration history. Nothing here writes."""
+"""Check that the database has what the plan names: columns, types, the key, the migration history. Read-only."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import exists, one
 from runbook_lib.postgres.migration_history import History
 
-SHOWN = 5  # values of a key that is not unique
-NOT_A_TYPE = {  # what CREATE TABLE makes of them
+SHOWN = 5  # duplicate values listed
+NOT_A_TYPE = {  # what CREATE TABLE turns them into
     **dict.fromkeys(("smallserial", "serial2"), "smallint"),
     **dict.fromkeys(("serial", "serial4"), "integer"),
     **dict.fromkeys(("bigserial", "serial8"), "bigint"),
 }
-FINEST = 6  # digits of a second, which is what a time has that names none
+FINEST = 6  # digits of a second; the precision of a time that gives none
 NO_TYPE = ", which is no type of this server"
 TIMES = {oid for name in ("time", "timetz", "timestamp", "timestamptz") for oid in (types[name].oid, types[name].array_oid)}
 
 
 def misfits(connection: Connection, database: Database) -> list[str]:
-    """What older code needs and the plan names that is not there, or is of another type, by the plan's keys. Read-only."""
+    """List the older columns of the plan that are missing or have another type, by the plan's keys. Read-only."""
     named = {
         "key": database.key,
         **{f"kept_columns.{name}": name for name in database.kept_columns},
@@ -36,7 +36,7 @@ def misfits(connection: Connection, database: Database) -> list[str]:
 
 
 def _read_by(spec: Backfill, database: Database) -> dict[str, str]:
-    """The older columns that the backfill read or touched, by the plan's keys."""
+    """Map the plan's keys to older columns that the backfill read or touched."""
     written = {f"written.{name}": value.column for name, value in spec.written.items() if isinstance(value, ColumnOfRow)}
     return {
         "backfills.source": spec.source,
@@ -46,7 +46,7 @@ def _read_by(spec: Backfill, database: Database) -> dict[str, str]:
 
 
 def feature_misfits(connection: Connection, database: Database) -> list[str]:
-    """What of the feature's own objects the plan names and is not there, or is of another type. Read-only."""
+    """List the feature's own objects in the plan that are missing or have another type. Read-only."""
     named = {f"columns.{name}": name for name in database.columns}
     named |= {"backfills.column": database.backfill_.name} if database.backfill_ else {}
     lines = _absent(connection, database, named) + _mistyped(connection, database, "columns")
@@ -58,7 +58,7 @@ def feature_misfits(connection: Connection, database: Database) -> list[str]:
 
 
 def history_misfits(connection: Connection, history: History) -> list[str]:
-    """Why the plan's migration history is not there, a line each. Read-only."""
+    """Return a line for each missing part of the plan's migration history. Read-only."""
     migration, table = history.migration, history.table.as_string(connection)
     if not history.exists(connection):
         alike = _alike(migration.table, _tables(connection, history.applied.schema))
@@ -81,7 +81,7 @@ def history_misfits(connection: Connection, history: History) -> list[str]:
 
 
 def _no_values(connection: Connection, table: str, history: History) -> list[str]:
-    """Which versions and values the plan names that the history's columns cannot hold, a line each. Read-only."""
+    """Return a line for each version or value of the plan that the history's columns cannot hold. Read-only."""
     migration, previous = history.migration, history.applied.previous
     values: list[tuple[str, str, object]] = [
         ("versions", migration.column, value) for value in history.applied.values.values()
@@ -99,7 +99,7 @@ def _no_values(connection: Connection, table: str, history: History) -> list[str
 
 
 def no_table(connection: Connection, database: Database) -> str:
-    """Why the plan's table cannot be looked at, "" where it is there. Read-only."""
+    """Return why the plan's table cannot be read, "" if it can. Read-only."""
     if exists(connection, sql.Identifier(database.schema_, database.table)):
         return ""
     what = f"there is no table {database.schema_}.{database.table}"
@@ -107,9 +107,9 @@ def no_table(connection: Connection, database: Database) -> str:
 
 
 def no_key(connection: Connection, database: Database) -> str:
-    """Why the plan's key does not name exactly one row each, "" where it does. Read-only.
+    """Return why the plan's key does not identify each row, "" if it does. Read-only.
 
-    The catalog decides; only where no unique index covers the column by itself are its values counted.
+    The catalog decides; values are counted only if no unique index covers exactly this column.
     """
     table, key = _table(connection, database), database.key
     found = one(connection, _KEY, {"table": table, "key": key})
@@ -136,13 +136,13 @@ def no_key(connection: Connection, database: Database) -> str:
 
 
 def is_text(connection: Connection, database: Database, column: str) -> bool:
-    """Whether a column of the plan's table is ordered by a collation. Read-only."""
+    """Whether a column of the plan's table has a collation. Read-only."""
     query = "SELECT attcollation <> 0 AS it FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
     return bool(one(connection, query, [_table(connection, database), column])["it"])
 
 
 def in_words_of_server(connection: Connection, database: Database) -> Database:
-    """The same plan, where each type that the column has is written as the server writes it. Read-only."""
+    """Return the plan with each type of an existing column written as the server writes it. Read-only."""
     there = _types(connection, database)
 
     def written(columns: Mapping[str, str]) -> dict[str, str]:
@@ -155,7 +155,7 @@ def in_words_of_server(connection: Connection, database: Database) -> Database:
 
 
 def mistyped(connection: Connection, database: Database, columns: Mapping[str, str]) -> dict[str, str]:
-    """The actual types of the columns whose type is not the plan's, however that is spelt. Read-only."""
+    """Map columns to their actual type where it is not the plan's, in any spelling. Read-only."""
     there = _types(connection, database)
     return {
         name: there[name].name
@@ -176,7 +176,7 @@ def _mistyped(connection: Connection, database: Database, key: str) -> list[str]
 
 @dataclass(frozen=True)
 class _Type:
-    """The type of a column: as the server writes it, its schema, and its length or precision as the server numbers it."""
+    """The type of a column: the server's spelling, its schema, and its length or precision as the server's number."""
 
     oid: int
     name: str
@@ -185,7 +185,7 @@ class _Type:
 
 
 def _agrees(connection: Connection, database: Database, planned: str, actual: _Type) -> bool:
-    """Whether a type as the plan spells it is a column's; without a length or precision it agrees with any."""
+    """Whether the plan's spelling of a type means a column's type; without a length or precision it fits any."""
     for spelt, oid in _spelt(connection, planned, database.schema_, actual.schema).items():
         modifier = _modifier(connection, spelt, oid)
         finest = modifier == FINEST and actual.modifier == -1 and oid in TIMES
@@ -195,7 +195,7 @@ def _agrees(connection: Connection, database: Database, planned: str, actual: _T
 
 
 def _spelt(connection: Connection, planned: str, *schemas: str) -> dict[str, int]:
-    """The server's types that the plan may mean -> their OIDs: quotes, and one of some schemas, may be left out."""
+    """Map the types that the plan may mean to their OIDs: quotes, and one of some schemas, may be left out."""
     planned = NOT_A_TYPE.get(planned.strip().lower(), planned)
     plain = planned.strip().removesuffix("[]")
     quoted = sql.Identifier(plain).as_string(connection) + ("[]" if planned.strip().endswith("[]") else "")
@@ -207,16 +207,16 @@ def _spelt(connection: Connection, planned: str, *schemas: str) -> dict[str, int
                 oid = one(connection, "SELECT to_regtype(%s)::oid AS oid", [spelt])["oid"]
                 if oid and _modifier(connection, spelt, oid) is not None:
                     found[spelt] = int(oid)
-        except psycopg.Error:  # no name of a type, or no such length
+        except psycopg.Error:  # not a type's name, or no such length
             continue
     return found
 
 
 def _modifier(connection: Connection, planned: str, oid: int) -> int:
-    """The length or precision in a type that `to_regtype` has parsed, as the server numbers it; -1 for none."""
+    """Return the length or precision in a type parsed by `to_regtype`, as the server's number; -1 for none."""
     result = connection.execute(f"SELECT NULL::{planned}".encode()).pgresult
     assert result
-    return result.fmod(0) if result.ftype(0) == oid else -1  # of a domain the server says what it is over
+    return result.fmod(0) if result.ftype(0) == oid else -1  # for a domain the server gives its base type
 
 
 def _types(connection: Connection, database: Database) -> dict[str, _Type]:

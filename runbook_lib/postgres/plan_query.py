@@ -1,4 +1,4 @@
-"""A query that a plan writes: read before it is used, and executed without any right to write."""
+"""A query from a plan: checked before use, and executed without any right to write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 
 from runbook_lib.postgres import Connection
 
-MOST = 6  # rows that are read
+MOST = 6  # rows read
 MISSING = (
     errors.UndefinedTable,
     errors.UndefinedColumn,
@@ -20,7 +20,7 @@ MISSING = (
     errors.UndefinedObject,
     errors.InvalidSchemaName,
 )
-# What changes something even in a transaction that may only read.
+# What can change something even in a read-only transaction.
 _ACTING = re.compile(
     r"pg_(terminate_backend|cancel_backend|reload_conf|rotate_logfile|switch_wal|promote|notify|export_snapshot)"
     r"|pg_(create|drop|copy|backup|file|log|logical|replication|sync|wal_replay|stat_reset|stat_statements_reset)\w*"
@@ -31,14 +31,14 @@ _ACTING = re.compile(
 
 @dataclass(frozen=True)
 class Rows:
-    """The first rows that a query gave, at most MOST, and the names of its columns."""
+    """The first rows of a query's result, at most MOST, and the names of its columns."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
 
 def problem(text: str) -> str:
-    """Why a text is no single query that only reads, "" where it is. Pure."""
+    """Return why a text is not a single reading query, "" if it is one. Pure."""
     from pglast import ast, parse_sql
     from pglast.parser import ParseError
     from pglast.visitors import Visitor
@@ -68,7 +68,7 @@ def problem(text: str) -> str:
 
 
 def explained(connection: Connection, text: str, seconds: float) -> str:
-    """What is not there of all that a query names, "" where all is. Read-only.
+    """Return the server's message on an object that a query names and that is missing, "" if all exist. Read-only.
 
     Raises:
         psycopg.Error: The query cannot be executed for another reason.
@@ -83,7 +83,7 @@ def explained(connection: Connection, text: str, seconds: float) -> str:
 
 
 def queried(connection: Connection, text: str, seconds: float) -> Rows:
-    """The first rows of a query, in a transaction that may only read, within so many seconds. Read-only.
+    """Return the first rows of a query, run in a read-only transaction within so many seconds. Read-only.
 
     Raises:
         psycopg.Error: It failed, would have written, or took longer.
@@ -112,5 +112,5 @@ def _limit(connection: Connection, seconds: float) -> None:
 
 
 def _plain(text: str) -> Any:
-    """The text of one query without what ends it."""
+    """Return the text of one query without its terminator."""
     return text.strip().rstrip(";")

@@ -1,7 +1,7 @@
-"""PgBouncer in front of the database: what its admin console shows, PAUSE within a limit of our own, and RESUME.
+"""PgBouncer in front of the database: the state in its admin console, PAUSE with a time limit, and RESUME.
 
-PAUSE itself has no limit, and lasts until RESUME whoever disconnects. It ends each connection to the server as soon as that
-is free, so what comes after RESUME has a new one: no cached plan and no session of an earlier database outlasts it.
+PAUSE itself has no limit, and lasts until RESUME, whoever disconnects. It closes each server connection once that is free.
+So clients get new ones after RESUME: no cached plan and no session of an earlier database survives.
 """
 
 import re
@@ -21,25 +21,25 @@ from psycopg.rows import dict_row
 from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.postgres import Connection, Row
 
-DEFAULT_FOLDER = "/var/run/postgresql"  # of the socket that a pooler takes where it names no host
-LOOK = 0.02  # seconds between two looks at whether PAUSE has come about
+DEFAULT_FOLDER = "/var/run/postgresql"  # the socket folder of a pooler that names no host
+LOOK = 0.02  # seconds between checks whether PAUSE is complete
 NOT_PAUSED = ("is not paused", "no such database")
 RECONNECTS = (1, 10)  # the first version that has RECONNECT
 _NO_DATABASE = "runbook_may_it_pause"
 _REFUSALS = {
-    "no such database": "",  # which is asked for to be refused in this way alone
-    "admin access needed": "its user is none of admin_users there: it may look, and not PAUSE",
-    "already suspended/paused": "all of it is paused or suspended, and not by this run",
+    "no such database": "",  # the expected refusal of a user who may PAUSE
+    "admin access needed": "its user is not in admin_users there: it may look, but not PAUSE",
+    "already suspended/paused": "all of it is paused or suspended, but not by this run",
 }
 
 
 class StillInUse(PreconditionError):
-    """PAUSE did not come about within its limit; everything was resumed."""
+    """PAUSE did not complete within its limit; everything was resumed."""
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """One database as a pooler has it: where its connections lead, and how they are handed out."""
+    """One database of a pooler: where its connections lead, and how they are pooled."""
 
     name: str
     host: str | None
@@ -53,26 +53,26 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a pooler's console shows: its databases by name, and what bears on PAUSE."""
+    """A pooler's state from its console: its databases by name, and what affects PAUSE."""
 
     databases: dict[str, Pooled]
     reconnects: bool  # whether it has RECONNECT
-    patience: float  # seconds after which clients that wait get an error; 0 for never
+    patience: float  # seconds after which waiting clients get an error; 0 for never
     shares_port: bool  # whether other processes may listen at the console's address
 
 
 @dataclass(frozen=True)
 class Pooler:
-    """A PgBouncer by its admin console, the databases in it, and the seconds that PAUSE may wait."""
+    """A PgBouncer: its admin console, its databases, and the seconds that PAUSE may wait."""
 
-    console: str  # as libpq takes it, without a password
+    console: str  # a libpq connection string, without a password
     databases: tuple[str, ...]
     limit: float
     password: str | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
-        """What it is called: the libpq service, else host and port. Pure."""
+        """Its name: the libpq service, else host and port. Pure."""
         known = conninfo_to_dict(self.console)
         return str(known["service"] if "service" in known else f"{known['host']}:{known['port']}")
 
@@ -81,7 +81,7 @@ class Pooler:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """The admin console, closed afterwards.
+        """Connect to the admin console; closed afterwards.
 
         Raises:
             AdapterError: It cannot be reached, or did not answer.
@@ -103,7 +103,7 @@ class Pooler:
             connection.close()
 
     def shown(self, role: str) -> Shown:
-        """What its console shows, for the connections of one role. Read-only."""
+        """Return the console's state, for the connections of one role. Read-only."""
         with self.connect() as console:
             config = {row["key"]: row["value"] for row in console.execute("SHOW CONFIG")}
             modes = {row["name"]: row["pool_mode"] for row in console.execute("SHOW USERS")}
@@ -130,21 +130,21 @@ class Pooler:
             )
 
     def cannot_pause(self) -> str:
-        """Why our user there cannot have it PAUSE, "" where it can; tried at a database that does not exist. Read-only."""
+        """Return why our user there may not PAUSE, "" if it may; tried with a database that does not exist. Read-only."""
         with self.connect() as console:
             said = _refused(console, f"PAUSE {_NO_DATABASE}")
-            if not said:  # a wildcard makes it
+            if not said:  # a wildcard entry accepts it
                 _refused(console, f"RESUME {_NO_DATABASE}")
                 return ""
         return next((why for refusal, why in _REFUSALS.items() if refusal in said), f"it answers PAUSE with: {said}")
 
     def sessions(self, database: str) -> list[int]:
-        """The pids of its connections to one database's server; of a Unix socket it may not know them. Read-only."""
+        """Return the pids of its server connections for one database; a Unix socket may hide them. Read-only."""
         with self.connect() as console:
             return [int(row["remote_pid"]) for row in console.execute("SHOW SERVERS") if row["database"] == database]
 
     def release(self) -> None:
-        """Have its connections to the server closed, each as soon as no client uses it. Changes the pooler."""
+        """Have it close each of its server connections once no client uses it. Changes the pooler."""
         with self.connect() as console:
             for name in self.databases:
                 if said := _refused(console, f"RECONNECT {_quoted(name)}"):
@@ -155,21 +155,21 @@ class Pooler:
             f"The admin console of PgBouncer {what}: {str(error).strip()}",
             where=f"its console, {self.console}",
             state="Nothing was changed there.",
-            safe_next="See that PgBouncer runs, that the target's `pooler` leads to it (a service with "
+            safe_next="Make sure that PgBouncer runs, that the target's `pooler` leads to it (a service with "
             "dbname=pgbouncer), and that its user is one of admin_users; then try again.",
         )
 
 
 def pause(poolers: Sequence[Pooler], meanwhile: Callable[[], object] = lambda: None) -> None:
-    """Have the poolers' clients wait, once each transaction of theirs has ended; all at once. Changes the poolers.
+    """PAUSE all poolers at once: their clients wait once each of their transactions has ended. Changes the poolers.
 
     Args:
-        poolers: Where, and within how many seconds.
-        meanwhile: Is called again and again until it has come about.
+        poolers: Which, each with its limit in seconds.
+        meanwhile: Called repeatedly until the pause is complete.
 
     Raises:
-        StillInUse: It did not come about within the limit.
-        PreconditionError: One was paused before, or refuses it.
+        StillInUse: It did not complete within the limit.
+        PreconditionError: One was paused before, or refused.
         AdapterError: One cannot be reached.
     """
     with ExitStack() as opened:
@@ -178,7 +178,7 @@ def pause(poolers: Sequence[Pooler], meanwhile: Callable[[], object] = lambda: N
             for name in pooler.databases:
                 console = opened.enter_context(pooler.connect())
                 if any(_is_set(row["paused"]) for row in console.execute("SHOW DATABASES") if row["name"] == name):
-                    raise _cannot(pooler, name, "it is paused already, and not by this run")
+                    raise _cannot(pooler, name, "it is paused already, but not by this run")
                 asked[console.pgconn] = pooler, name
         begun = time.monotonic()
         for pgconn, (_, name) in asked.items():
@@ -195,10 +195,10 @@ def pause(poolers: Sequence[Pooler], meanwhile: Callable[[], object] = lambda: N
 
 
 def resume(poolers: Sequence[Pooler]) -> list[str]:
-    """Let the poolers' clients go on; returns those whom somebody else had let go on before. Changes the poolers.
+    """RESUME the poolers' clients; return those that somebody else had already resumed. Changes the poolers.
 
     Raises:
-        AdapterError: One cannot be reached, or refuses it; all others are resumed.
+        AdapterError: One cannot be reached, or refused; all others are resumed.
     """
     others, errors = [], list[AdapterError]()
     for pooler in poolers:
@@ -218,13 +218,13 @@ def resume(poolers: Sequence[Pooler]) -> list[str]:
 
 
 def sessions_here(connection: Connection, pids: Sequence[int]) -> list[int]:
-    """Those of the pids that are sessions on this database. Read-only."""
+    """Return those of the pids that are sessions on this database. Read-only."""
     query = "SELECT pid FROM pg_stat_activity WHERE pid = ANY (%s) AND datname = current_database()"
     return [row["pid"] for row in connection.execute(query, [list(pids)])]
 
 
 def system_at(service: str, host: str | None, port: int) -> str:
-    """The system identifier of the server that a pooler's host and port lead to from here, "" where to none. Read-only."""
+    """Return the system identifier of the server at a pooler's host and port, as seen from here, "" if none. Read-only."""
     where = make_conninfo(service=service, host=host or DEFAULT_FOLDER, port=port)
     try:
         with psycopg.connect(where, connect_timeout=5) as connection:
@@ -243,7 +243,7 @@ def _quoted(name: str) -> str:
 
 
 def _refused(console: psycopg.Connection[Row], command: str) -> str:
-    """Why a command of the console was refused, "" where it was not."""
+    """Return why the console refused a command, "" if it did not."""
     result = console.pgconn.exec_(command.encode())
     if result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
         return ""
@@ -251,11 +251,11 @@ def _refused(console: psycopg.Connection[Row], command: str) -> str:
 
 
 def _has_answered(pgconn: pq.abc.PGconn, pooler: Pooler, name: str) -> bool:
-    """Whether PAUSE has come about.
+    """Whether PAUSE is complete.
 
     Raises:
         PreconditionError: It was refused.
-        AdapterError: The console is gone.
+        AdapterError: The console's connection is gone.
     """
     try:
         pgconn.consume_input()
@@ -272,9 +272,9 @@ def _has_answered(pgconn: pq.abc.PGconn, pooler: Pooler, name: str) -> bool:
 def _still_in_use(late: Sequence[tuple[Pooler, str]]) -> StillInUse:
     names = ", ".join(f"{name} of {pooler.name}, {pooler.limit:g} s" for pooler, name in late)
     return StillInUse(
-        f"Transactions in progress went on for longer than PAUSE of PgBouncer may wait ({names}).",
-        state="Nothing was changed; its clients go on.",
-        safe_next="Let those transactions end, or end them one by one by their pid; then run the step again.",
+        f"Running transactions took longer than PAUSE of PgBouncer may wait ({names}).",
+        state="Nothing was changed; its clients continue.",
+        safe_next="Let those transactions end, or end each session by its pid; then run the step again.",
     )
 
 

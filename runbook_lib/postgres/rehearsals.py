@@ -1,4 +1,4 @@
-"""Records of rehearsals in the runbook's own schema; rows are only ever added."""
+"""Records of rehearsals in the runbook's own schema of the target; rows are only ever added."""
 
 from psycopg import sql
 
@@ -10,7 +10,7 @@ TABLE = sql.Identifier(OWN_SCHEMA, "rehearsal")
 
 
 def keep(connection: Connection, name: str, text: str) -> None:
-    """Add a record; one of that name that is there already stays. Changes the runbook's own table only."""
+    """Add a record; an existing one of that name is kept. Changes the runbook's own table only."""
     with connection.transaction():
         if not exists(connection, TABLE):
             make_own_schema(connection)
@@ -21,7 +21,7 @@ def keep(connection: Connection, name: str, text: str) -> None:
 
 
 def kept(connection: Connection) -> dict[str, str]:
-    """Every record that is there: name -> text. Read-only."""
+    """Map each record's name to its text. Read-only."""
     if not exists(connection, TABLE):
         return {}
     return {row["name"]: row["record"] for row in connection.execute(sql.SQL("SELECT name, record FROM {}").format(TABLE))}

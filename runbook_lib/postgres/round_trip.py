@@ -1,7 +1,7 @@
-"""Sends what is to be done under strong locks in one message, so that they are held no longer where the server is far away.
+"""Do the work under strong locks in one round trip, so that a distant server does not hold them longer.
 
-The work is first gone through without its locks: a look is executed and recorded, a write is recorded alone. Under the locks
-the server itself sees that all that was looked at is still so, and then writes.
+A rehearsal of the work without its locks comes first: it executes and records reads, and only records writes. Under the
+locks the server itself checks that every read still gives the same, and then writes.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from runbook_lib.postgres import Connection, Open, Row
 from runbook_lib.postgres.connection import one
 from runbook_lib.system.processes import until
 
-OUTDATED = "RB001"  # the server's code for something that was looked at and is not so any more
+OUTDATED = "RB001"  # the SQLSTATE for a read whose result has changed
 
 _ALL_ROWS = """SELECT string_agg(to_json(q)::text, E'\\n' ORDER BY to_json(q)::text COLLATE "C") AS it FROM (
 {query}
 ) q"""
 _STILL_SO = """IF ({rows}) IS DISTINCT FROM {seen} THEN
-    RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = 'what was looked at has changed since';
+    RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = 'data that was read has changed since';
 END IF"""
 
 T = TypeVar("T")
 
 
 class Statements:
-    """The looks and the writes of a transaction of the caller's, executed as they come."""
+    """The reads and writes of the caller's transaction, executed as they come."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection  # on which others may look too
+        self.connection = connection  # others may read on it too
 
     def look(self, query: Any, params: Any = None) -> psycopg.Cursor[Row]:
         """Execute a query that only reads. Read-only."""
         return self.connection.execute(query, params)
 
     def write(self, query: Any, params: Any = None) -> None:
-        """Execute a statement of which nothing is fetched. Changes the target."""
+        """Execute a statement without a result. Changes the target."""
         self.connection.execute(query, params)
 
 
 class Recorder(Statements):
-    """The looks and the writes of a transaction to come: a look is executed and recorded, a write is recorded alone."""
+    """The reads and writes of a future transaction: reads are executed and recorded, writes only recorded."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -54,12 +54,12 @@ class Recorder(Statements):
         self.writes: list[str] = []
 
     def write(self, query: Any, params: Any = None) -> None:
-        """Record a statement of which nothing is fetched, and which no look depends on. Changes nothing yet."""
+        """Record a statement without a result, which no read depends on. Changes nothing yet."""
         self.writes.append(psycopg.ClientCursor(self.connection).mogrify(query, params).strip())
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record as a look whatever is executed on the connection; nothing can be written by it meanwhile. Read-only."""
+        """Record everything executed on the connection as reads; it cannot write meanwhile. Read-only."""
         looks = self.looks
 
         class Looking(psycopg.ClientCursor[Row]):
@@ -81,11 +81,11 @@ class Recorder(Statements):
 
 
 def gone_through(connection: Connection, work: Callable[[Statements], T]) -> Callable[[Connection], T]:
-    """Go through `work` without doing it; gives what does it in one message, and returns what `work` did. Read-only.
+    """Rehearse `work`; return a function that does it in one round trip and returns the result of `work`. Read-only.
 
     Args:
-        connection: On which it is gone through, in autocommit mode.
-        work: It looks at nothing that it has written itself.
+        connection: For the rehearsal, in autocommit mode.
+        work: It must not read anything that it has written itself.
     """
     recorder = Recorder(connection)
     with recorder.recording():
@@ -104,25 +104,25 @@ def _still_so(rows: sql.SQL, seen: str | None) -> sql.Composed:
 
 
 def _message(looks: list[str], writes: list[str]) -> sql.Composed:
-    """The locks first, then a look at all that was read, then the rest."""
+    """Compose the locks first, then a check of everything read, then the rest."""
     locked = max((number for number, text in enumerate(writes, 1) if text.startswith("LOCK")), default=0)
     body = "#variable_conflict use_column\nBEGIN\n" + "".join(f"{look};\n" for look in looks) + "END"
     look = sql.SQL("DO {}").format(sql.Literal(body))
     return sql.SQL(";\n").join([*map(sql.SQL, writes[:locked]), look, *map(sql.SQL, writes[locked:])])
 
 
-PATIENCE = 120.0  # seconds for which the server may be out of reach, or the lost session may still be at work
+PATIENCE = 120.0  # seconds to wait for an unreachable server, or for the end of the lost session
 POLL = 0.1  # seconds
 
 R = TypeVar("R")
 
 
 def found_out(open_: Open, lost: Row, recorded: Callable[[Connection], R | None]) -> R:
-    """What a transaction left whose COMMIT was not answered, by `recorded`, once its session has ended.
+    """Return the outcome of a transaction whose COMMIT was not answered, by `recorded`, once its session has ended.
 
     Raises:
-        AdapterError: It left nothing: doing it again is safe.
-        UnknownOutcome: The server did not come back, or the lost session did not end.
+        AdapterError: It left nothing: repeating it is safe.
+        UnknownOutcome: The server could not be reached again, or the lost session did not end.
     """
     await_settled(open_, lost)
     with open_() as connection:
@@ -131,34 +131,34 @@ def found_out(open_: Open, lost: Row, recorded: Callable[[Connection], R | None]
         raise AdapterError(
             "The connection broke in a commit, and the transaction was not committed.",
             where=f"server session {lost['pid']}",
-            state="That transaction left no trace; those before it stand.",
-            safe_next="Run the step again: it goes on where it stopped.",
+            state="That transaction left no trace; earlier ones are committed.",
+            safe_next="Run the step again: it resumes where it stopped.",
         )
     return found
 
 
 def session_of(connection: Connection) -> Row:
-    """The server's session behind a connection, as `await_settled` takes it. Read-only."""
+    """Return the server's session of a connection, for `await_settled`. Read-only."""
     return one(connection, "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
 
 
 def await_settled(open_: Open, lost: Row) -> None:
-    """Wait until the transaction of a session whose connection broke is over; one that waits for its client is ended.
+    """Wait until the transaction of a session with a broken connection is over; end it if it waits for its client.
 
     Raises:
-        UnknownOutcome: The server did not come back, or the session did not end.
+        UnknownOutcome: The server could not be reached again, or the session did not end.
     """
     if not until(lambda: _settled(open_, lost), PATIENCE, POLL):
         raise UnknownOutcome(
-            f"The connection broke in a commit, and what became of it could not be found out in {PATIENCE:g} s.",
+            f"The connection broke in a commit, and its outcome could not be determined within {PATIENCE:g} s.",
             where=f"server session {lost['pid']}",
             state="The transaction is committed as a whole, or not at all.",
-            safe_next="See that the server runs and that this session has ended; then run the step again.",
+            safe_next="Make sure that the server runs and that this session has ended; then run the step again.",
         )
 
 
 def _settled(open_: Open, lost: Row) -> bool:
-    """Whether the lost session's transaction is over; a session that waits for a client in vain is ended with its locks."""
+    """Whether the lost session's transaction is over; end a session that waits for its client, and so free its locks."""
     try:
         with open_() as connection:
             row = connection.execute(

@@ -1,4 +1,4 @@
-"""SQL of a plan's on one row: which columns it names, and the same as a term over a row `t`."""
+"""A plan's SQL expression on one row: the columns it names, and its term over a row `t`."""
 
 from functools import cached_property
 
@@ -13,7 +13,7 @@ QUERY = "SELECT ("
 
 
 class RowExpression:
-    """An expression that a plan writes, as on a row of its table."""
+    """An expression from a plan, over a row of its table."""
 
     def __init__(self, text: str, key: str = "a backfill", where: str = "backfills") -> None:
         self.text = text
@@ -25,7 +25,7 @@ class RowExpression:
         """The columns that it names.
 
         Raises:
-            ParametersError: It is no expression on the columns of one row.
+            ParametersError: It is not an expression on the columns of one row.
         """
         return [name for name, _ in self._found.columns]
 
@@ -45,16 +45,16 @@ class RowExpression:
     @cached_property
     def _found(self) -> "_Found":
         try:
-            parse_sql(f"SELECT {self.text}")  # by itself, so that it closes no parenthesis of ours
+            parse_sql(f"SELECT {self.text}")  # alone first, so that it cannot close our parenthesis
             statements = parse_sql(f"{QUERY}{self.text}\n)")
         except ParseError as error:
             raise self._wrong(f"it cannot be read: {error.args[0]}") from None
         found = _Found()
         select = statements[0].stmt
         if len(statements) != 1 or not isinstance(select, ast.SelectStmt) or len(select.targetList or ()) != 1:
-            raise self._wrong("it is no single expression")
+            raise self._wrong("it is not a single expression")
         if select.fromClause or select.whereClause or select.op or select.sortClause or select.groupClause:
-            raise self._wrong("it is no single expression")
+            raise self._wrong("it is not a single expression")
         found(statements)
         if found.wrong:
             raise self._wrong(found.wrong)
@@ -62,7 +62,7 @@ class RowExpression:
 
     def _wrong(self, why: str) -> ParametersError:
         return ParametersError(
-            f"The SQL `{self.text}` of {self._key} is no expression on the columns of one row: {why}.",
+            f"The SQL `{self.text}` of {self._key} is not an expression on the columns of one row: {why}.",
             where=self._where,
             state="Nothing was touched.",
             safe_next="Write an expression that names columns of the table, without the table's name.",
@@ -70,10 +70,10 @@ class RowExpression:
 
 
 class _Found(Visitor):
-    """What an expression names and calls."""
+    """The names and calls in an expression."""
 
     def __init__(self) -> None:
-        self.columns: list[tuple[str, int]] = []  # with the place in the text
+        self.columns: list[tuple[str, int]] = []  # with the position in the text
         self.functions: list[str] = []
         self.wrong = ""
 
@@ -88,7 +88,7 @@ class _Found(Visitor):
         self.functions.append((node.funcname or ())[-1].sval)
 
     def visit_SubLink(self, *_: object) -> None:
-        self.wrong = "it holds a query"
+        self.wrong = "it contains a query"
 
     def visit_ParamRef(self, *_: object) -> None:
-        self.wrong = "it holds a parameter"
+        self.wrong = "it contains a parameter"

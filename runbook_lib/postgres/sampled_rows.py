@@ -1,4 +1,4 @@
-"""Samples of the plan's table, and the rows of each that an API serves or a page shows. Nothing here writes."""
+"""Samples of the plan's table, and the rows of each that an API serves or a page shows. Read-only."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,21 +11,21 @@ from runbook_lib.config.plan import Rows, Sample
 from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.row_expression import RowExpression
 
-CANDIDATES = 20  # samples that are looked at for each one wanted, where only the first rows of each are shown
+CANDIDATES = 20  # samples examined per requested one, if a page shows only the first rows of each
 _COLUMN = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>\w+))(?P<how>[^,]*)')
 
 
 @dataclass(frozen=True)
 class SampledRows:
-    """The rows of one sample: how many, and what a column holds in those that hold something."""
+    """The rows of one sample: how many, and a column's values in them."""
 
     count: int
     values: list[str]
-    is_certain: bool = True  # else rows that the order does not tell apart lie on both sides of the limit
+    is_certain: bool = True  # false if rows with equal order are on both sides of the limit
 
 
 def samples(connection: Connection, table: sql.Identifier, spec: Sample, rows: Rows | None) -> list[str]:
-    """Values as text, spread over the column, of rows that have what is sampled; the same ones each time. Read-only."""
+    """Return values as text, spread over the column, of rows with what is sampled; always the same ones. Read-only."""
     limit = rows.limit if rows else None
     query = sql.SQL("""SELECT DISTINCT t.{c}::text AS value, md5(t.{c}::text) AS spread FROM {table} t
         WHERE t.{having} IS NOT NULL AND t.{c} IS NOT NULL AND {where} ORDER BY spread LIMIT {count}""").format(
@@ -45,7 +45,7 @@ def samples(connection: Connection, table: sql.Identifier, spec: Sample, rows: R
 def rows_of(
     connection: Connection, table: sql.Identifier, spec: Sample, rows: Rows | None, column: str, values: Sequence[str]
 ) -> Mapping[str, SampledRows]:
-    """For some samples: how many rows are served or shown of each, and what a column of these holds. Read-only."""
+    """Return for some samples how many rows are served or shown, and a column's values in these. Read-only."""
     query = sql.SQL("""SELECT t.sample, count(*) FILTER (WHERE t.is_shown) AS count, bool_or(t.is_tied) AS tied,
             array_agg(t.value) FILTER (WHERE t.is_shown AND t.value IS NOT NULL) AS values
         FROM ({rows}) t GROUP BY 1""").format(rows=_rows(table, spec, rows, column, values))
@@ -59,10 +59,10 @@ def rows_of(
 
 
 def refused(connection: Connection, table: sql.Identifier, spec: Sample, rows: Rows | None, columns: Sequence[str]) -> str:
-    """Why the server does not take the condition, the order or a column, "" where it does; no row is read. Read-only.
+    """Return why the server refuses the condition, the order or a column, "" if it accepts; reads no row. Read-only.
 
     Raises:
-        ParametersError: The condition is no expression on the columns of one row.
+        ParametersError: The condition is not an expression on the columns of one row.
     """
     for column in dict.fromkeys([spec.having, *columns]):
         query = sql.SQL("SELECT * FROM ({rows}) t LIMIT 0").format(rows=_rows(table, spec, rows, column, []))
@@ -74,14 +74,14 @@ def refused(connection: Connection, table: sql.Identifier, spec: Sample, rows: R
 
 
 def _asked(connection: Connection, query: sql.Composed) -> list[Row]:
-    """Ask in a transaction that cannot write, whatever the plan's condition calls."""
+    """Query in a transaction that cannot write, whatever the plan's condition calls."""
     with connection.transaction():
         connection.execute("SET TRANSACTION READ ONLY")
         return connection.execute(query).fetchall()
 
 
 def _rows(table: sql.Identifier, spec: Sample, rows: Rows | None, column: str, values: Sequence[str]) -> sql.Composed:
-    """The rows of some samples that meet the condition: whether each is shown, or is tied with one that is."""
+    """Return the rows of some samples that meet the condition: whether each is shown, or tied with a shown one."""
     shown: sql.Composable = sql.SQL("TRUE")
     tied: sql.Composable = sql.SQL("FALSE")
     window: sql.Composable = sql.SQL("")

@@ -1,6 +1,6 @@
-"""What a job wrote into a plain column of any type, and what its rows hold again: the terms of its SQL.
+"""The SQL terms of a backfill of a plain column of any type: what was written, and what its rows hold again.
 
-Under `from_backup` a table of the run's own holds the values that rows had before; a row that is not in it is not affected.
+With `from_backup`, a table of the run holds the previous values of rows; a row that is not in it is not affected.
 """
 
 from collections.abc import Iterator
@@ -26,24 +26,24 @@ TRUE = sql.SQL("TRUE")
 _VALUE = """CASE WHEN {mine} THEN (SELECT it.value FROM (
     SELECT f.value FROM {prior} f WHERE f.key = t.{key} AND {differ} UNION ALL SELECT {own}) it LIMIT 1) ELSE {own} END"""
 
-NO_JSONB = r"\\u(0000|d[89a-f])"  # what json may hold and jsonb may not
+NO_JSONB = r"\\u(0000|d[89a-f])"  # allowed in json, refused by jsonb
 _SAME_JSON = """({exact} OR CASE WHEN concat({own}, {written}) !~* {no_jsonb}
 THEN coalesce({own}::jsonb = {written}::jsonb, FALSE) ELSE FALSE END)"""
 
 
 @dataclass(frozen=True)
 class ColumnType:
-    """The type of a column, as its catalog has it."""
+    """The type of a column, from its catalog."""
 
     name: str
-    by_text: bool = False  # whether equal values may differ, or cannot be compared at all, so that their texts are
+    by_text: bool = False  # compare by text, because equal values may differ or have no comparison
     is_array: bool = False
-    base: str = ""  # under a domain, without a length
-    source: str = ""  # that of the column whose value was written
+    base: str = ""  # the type under a domain, without a length
+    source: str = ""  # the type of the column whose value was written
 
 
 class ScalarTerms(BackfillTerms):
-    """A backfill of a plain column, as SQL over its table `t`."""
+    """A backfill of a plain column, as SQL over a row `t` of its table."""
 
     spec: ScalarBackfill
 
@@ -67,7 +67,7 @@ class ScalarTerms(BackfillTerms):
         )
         self.kept_of_affected = cleared
         self.value = sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(self.affected, cleared, own)
-        if bounds.prior is not None:  # the same by one look into that table
+        if bounds.prior is not None:  # the same with one lookup in that table
             self.value = sql.SQL(_VALUE).format(
                 mine=sql.SQL("{} AND {}{}").format(self.scope, self._mine(), self.and_approved()),
                 prior=bounds.prior,
@@ -84,7 +84,7 @@ class ScalarTerms(BackfillTerms):
         )
 
     def _earlier(self) -> tuple[sql.Composable, sql.Composable]:
-        """What an affected row holds again, and the condition that this is another value than it holds."""
+        """Return the restored value of an affected row, and the condition that it differs from the present one."""
         own = self.of("t")
         if not self.spec.from_backup:
             return self.fill, self.differ(own, self.fill)
@@ -95,17 +95,17 @@ class ScalarTerms(BackfillTerms):
         return sql.SQL("(SELECT f.value {})").format(of_row), sql.SQL("EXISTS (SELECT {} AND {})").format(of_row, differs)
 
     def over(self, column: str) -> "ScalarTerms":
-        """The same terms, over another column that holds such values."""
+        """Return the same terms over another column with such values."""
         named = self.spec.model_copy(update={"column": path_of(self.database.schema_, self.database.table, column)})
         return ScalarTerms(self.database, named, self.run, self.type, self.bounds)
 
     def bound(self, bounds: Bounds) -> "ScalarTerms":
-        """The same, narrowed down."""
+        """Return the same terms, narrowed down."""
         return ScalarTerms(self.database, self.spec, self.run, self.type, bounds)
 
     @property
     def columns_read(self) -> list[str]:
-        """The columns on which it depends whether and how a row is cleared."""
+        """The columns that decide whether and how a row is cleared."""
         read = [self.spec.written.column] if isinstance(self.spec.written, ColumnOfRow) else []
         texts = [self.spec.where, self.spec.written.sql if isinstance(self.spec.written, Expression) else None]
         read += [name for text in texts if text is not None for name in RowExpression(text).columns]
@@ -113,7 +113,7 @@ class ScalarTerms(BackfillTerms):
 
     @property
     def decided(self) -> str:
-        """What was decided on what is cleared and what is left then, as text."""
+        """The decisions on what is cleared and on its result, as text."""
         return " ".join([self.spec.edited, repr(self.spec.cleared), *sorted(self.bounds.decided)])
 
     def terms(self) -> dict[str, sql.Composable]:
@@ -130,9 +130,9 @@ class ScalarTerms(BackfillTerms):
 
     @contextmanager
     def expected(self, connection: Connection) -> Iterator[tuple[sql.Composable, sql.Composable]]:
-        """What a row `t` is to hold once cleared, as a term for its text, and what it joins to `t`. Pure.
+        """Yield a row `t`'s expected value after clearing, as a term for its text, and what to join to `t`. Pure.
 
-        The server scans with one core where a term holds a query of its own, as `value` may; what that asks is joined.
+        The server scans with one core if a term has a subquery, as `value` may; here it is a join instead.
         """
         own: sql.Composable = self.of("t")
         cleared = self.fill
@@ -152,17 +152,17 @@ class ScalarTerms(BackfillTerms):
         )
 
     def prepare_prior(self, connection: Connection, into: sql.Identifier | None = None) -> None:
-        """Make the empty table of the values that rows had before. Changes that table alone."""
+        """Create the empty table of previous values. Changes that table alone."""
         query = sql.SQL("CREATE TABLE {own} AS SELECT t.{key} AS key, t.{column} AS value FROM {table} t WITH NO DATA")
         connection.execute(self.filled(query, own=into or self.prior))
 
     @property
     def reads_earlier_values(self) -> bool:
-        """Whether each row gets a value of its own out of the backup."""
+        """Whether each row gets its own value from the backup."""
         return self.spec.from_backup
 
     def keep_prior(self, connection: Connection, read: sql.Identifier, into: sql.Identifier) -> "ScalarTerms":
-        """Keep the values of a table `read` out of the backup, of rows that hold another one now; returns terms with them.
+        """Keep the values that were `read` from the backup, for rows that now hold another one; return terms with them.
 
         Changes that table alone.
         """
@@ -177,20 +177,20 @@ class ScalarTerms(BackfillTerms):
         return self.with_prior(into)
 
     def keep_earlier(self, connection: Connection, backup: EarlierRows) -> None:
-        """Keep the values that rows get again, once and for the whole run."""
+        """Keep the values to be restored, once for the whole run."""
         if self.spec.from_backup and self.bounds.prior is None:
             self._fetch(connection, backup)
             self.keep_prior(connection, FETCHED, self.prior)
 
     def in_brief(self, connection: Connection) -> tuple[str, str]:
-        """How many rows get an earlier value again. Read-only."""
+        """Count the rows that get an earlier value again. Read-only."""
         changed = (
             f"up to {self.count(connection)} rows of {self.database.table} get the earlier value of {self.spec.name} again"
         )
         return changed, "no row"
 
     def survey(self, connection: Connection, backup: EarlierRows) -> Survey:
-        """Look at what the rows hold, and may hold again. Makes temporary tables, which end with the session."""
+        """Examine what the rows hold, and may hold again. Creates temporary tables, which end with the session."""
         spec = self.spec
         if misfits := scalar_misfits(connection, self, spec):
             return Survey(self, misfits=tuple(misfits))
@@ -228,14 +228,14 @@ class ScalarTerms(BackfillTerms):
     def _fetch(self, connection: Connection, backup: EarlierRows) -> None:
         if self.spec.edited == "list":
             raise ParametersError(
-                f"What users edited of {self.spec.column} cannot be decided row by row where the backup has the values.",
+                f"Users' edits of {self.spec.column} cannot be decided row by row if the backup supplies the values.",
                 state="Nothing was touched.",
                 safe_next="Choose `edited: keep` or `edited: clear` in the plan.",
             )
         backup.fetch(connection, self.database.key, self.spec.name)
 
     def _counts(self, connection: Connection) -> tuple[int, int, int]:
-        """All rows, those that will not hold what most cleared rows hold, and those that users edited. Read-only."""
+        """Count all rows, those that will not hold the usual cleared value, and those that users edited. Read-only."""
         query = self.filled(
             sql.SQL("""SELECT count(*) AS rows, count(*) FILTER (WHERE NOT {plain}) AS kept,
                 count(*) FILTER (WHERE {scope} AND NOT {pristine} AND {differs_from_earlier}) AS edited FROM {table} t"""),
@@ -245,25 +245,25 @@ class ScalarTerms(BackfillTerms):
         return found["rows"], found["kept"], found["edited"]
 
     def _without_earlier_value(self, connection: Connection, read: sql.Identifier) -> Named:
-        """The rows as the job wrote them that are not among those `read` out of the backup. Read-only."""
+        """Return the rows that still hold what the job wrote and are not among those `read` from the backup. Read-only."""
         query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
         WHERE {scope} AND {pristine} AND NOT EXISTS (SELECT FROM {read} r WHERE r.{key} = t.{key})""")
         return named(connection, self.filled(query, read=read))
 
     def comparable(self, term: sql.Composable) -> sql.Composable:
-        """A value of the column in a form in which two are equal just where they are the same."""
+        """Return a value of the column in a form that is equal exactly if the values are the same."""
         return sql.SQL('(({})::text COLLATE "C")').format(term) if self.type.by_text else term
 
     def saved(self, term: sql.Composable) -> sql.Composable:
-        """A value of the column in a form of which many fit into an array: of an array, its text."""
+        """Return a value of the column in a form that fits into an array: for an array, its text."""
         return sql.SQL("({})::text").format(term) if self.type.is_array else term
 
     def restored(self, term: sql.Composable) -> sql.Composable:
-        """A value that was `saved`, as one of the column."""
+        """Return a value that was `saved` as a value of the column."""
         return self._cast(term) if self.type.is_array else term
 
     def _as_written(self, own: sql.Composable) -> sql.Composable:
-        """That the value is what the job wrote, be it that a client wrote it in another way since."""
+        """Return the condition that the value is the one the job wrote, even if a client reformatted it since."""
         exact = self.same(own, self.written)
         terms = {"exact": exact, "own": own, "written": self.written}
         if self.type.base == "json":
@@ -287,7 +287,7 @@ class ScalarTerms(BackfillTerms):
         return RowExpression(written.sql).term if isinstance(written, Expression) else _literal(written)
 
     def _mine(self) -> sql.Composable:
-        """That the value is the job's, or was decided to go."""
+        """Return the condition that the value is the job's, or that its removal was decided."""
         if self.spec.edited == "clear":
             return TRUE
         if not self.bounds.decided:
@@ -300,7 +300,7 @@ class ScalarTerms(BackfillTerms):
 
 
 def _literal(value: Scalar) -> sql.Composable:
-    """A value of a plan as text that the server reads as a value of whatever type is asked for."""
+    """Return a value of a plan as text that the server can read as any type."""
     if value is None:
         return sql.SQL("NULL")
     return sql.Literal(str(value).lower() if isinstance(value, bool) else str(value))

@@ -1,4 +1,4 @@
-"""Whether every row that a scalar backfill wrote to can hold its earlier value again. Nothing here writes."""
+"""Check that every row that a scalar backfill wrote can hold its earlier value again. Read-only."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.row_expression import RowExpression
 
-VIOLATING = 3  # keys that are named
+VIOLATING = 3  # keys listed
 
 
 def scalar_misfits(connection: Connection, backfill: BackfillTerms, spec: ScalarBackfill) -> list[str]:
-    """Why the plan's values, SQL and column cannot be worked with, by the catalog alone, a line each. Read-only."""
+    """Return a line for each problem with the plan's values, SQL and column, by the catalog alone. Read-only."""
     table = backfill.table.as_string(connection)
     lines = [row["why"] for row in connection.execute(_OF_COLUMN.encode(), {"table": table, "column": spec.name})]
     there = {row["name"] for row in connection.execute(_COLUMNS.encode(), [table])}
@@ -28,7 +28,7 @@ def scalar_misfits(connection: Connection, backfill: BackfillTerms, spec: Scalar
 
 
 def value_misfits(connection: Connection, backfill: BackfillTerms) -> list[str]:
-    """Which rules of the table the earlier values break, with how many rows, a line each. Read-only."""
+    """Return a line for each rule of the table that earlier values break, with the number of rows. Read-only."""
     lines, table = [], backfill.table.as_string(connection)
     names = [row["name"] for row in connection.execute(_COLUMNS.encode(), [table])]
     columns = [
@@ -75,7 +75,7 @@ def _of_expressions(connection: Connection, spec: ScalarBackfill) -> Iterator[st
 
 
 def _refused(connection: Connection, backfill: BackfillTerms) -> Iterator[str]:
-    """What the server says of the terms, without a row being read."""
+    """Yield the server's objections to the terms, without reading a row."""
     query = backfill.filled(sql.SQL("SELECT {affected}, {value}, {written}, {fill} FROM {table} t LIMIT 0"))
     try:
         with connection.transaction():
@@ -101,7 +101,7 @@ FROM a JOIN pg_index i ON i.indrelid = a.attrelid AND a.attnum = ANY (i.indkey) 
 _NOT_STABLE = """SELECT DISTINCT n.name FROM unnest(%s::text[]) n(name)
 WHERE EXISTS (SELECT FROM pg_proc p WHERE p.proname = n.name AND p.provolatile = 'v')"""
 
-# What holds of each row of the table, of which kind, and how the server writes it.
+# The rules for each row of the table, with their kind, as the server writes them.
 _RULES = """
 WITH a AS (SELECT * FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attname = %(column)s)
 SELECT 'the constraint ' || c.conname AS name, 'row' AS kind, pg_get_expr(c.conbin, c.conrelid) AS rule, NULL AS condition

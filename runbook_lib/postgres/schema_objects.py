@@ -1,4 +1,4 @@
-"""Everything that a database's schemas hold, object by object, so that two databases can be compared."""
+"""List every object in a database's schemas, so that two databases can be compared."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.catalog import OWN_SCHEMA
 
-RIGHTS, OWNER = "rights on ", "owner of "  # how the entries begin that say who may do what
+RIGHTS, OWNER = "rights on ", "owner of "  # prefixes of the entries for rights and owners
 
 
 @dataclass(frozen=True)
 class Item:
-    """An object as the catalog defines it; `part_of` names the object that it goes with, "" where it stands alone."""
+    """An object as the catalog defines it; `part_of` names the object it belongs to, "" for an independent one."""
 
     definition: str
     part_of: str = ""
 
 
-Objects = Mapping[str, Item]  # "kind schema.name", of a part "kind schema.table name"
+Objects = Mapping[str, Item]  # "kind schema.name"; for a part "kind schema.table name"
 
-# Of each object: its address in the catalog, the table that it hangs on (0: none), its name, the object it is part of, its
-# definition, its owner and its rights (`acltype` is the letter of acldefault). {user} keeps to the users' schemas.
+# For each object: its address in the catalog, its table (0: none), its name, the object it is part of, its definition,
+# its owner and its rights (`acltype` is the letter of acldefault). {user} keeps to the users' schemas.
 _SELECTS = {
     "schema": """
 SELECT 'pg_namespace'::regclass, n.oid, 0, 0::oid, 'schema ' || n.nspname, '', '', n.nspowner, n.nspacl, 'n'
@@ -147,8 +147,8 @@ SELECT 'pg_default_acl'::regclass, d.oid, 0, 0::oid, 'default rights of ' || d.d
        0::oid, d.defaclacl, NULL
 FROM pg_default_acl d""",
 }
-_FIRST_OF_USERS = 16384  # the first OID that no catalog of a new database has
-# Catalogs whose objects are compared by what they are called and by some of their columns.
+_FIRST_OF_USERS = 16384  # the first OID that a new database does not use
+# Catalogs whose objects are compared by their identity and some of their columns.
 _OTHERS = {
     "pg_operator": "concat_ws(' ', o.oprcode, o.oprcom::regoperator, o.oprnegate::regoperator, o.oprrest, o.oprjoin)",
     "pg_opclass": "concat_ws(' ', o.opcdefault, o.opckeytype::regtype)",
@@ -192,9 +192,10 @@ ORDER BY 1
 
 
 def schema_objects(connection: Connection) -> dict[str, Item]:
-    """Every object of the users' schemas with its comment, owner and rights, but for the runbook's own. Read-only.
+    """Return every object of the users' schemas with comment, owner and rights, except the runbook's own. Read-only.
 
-    Objects that belong to an extension go with it and are left out; publications, subscriptions and event triggers are no
+    Objects of an extension are left out with it. Publications, subscriptions and event triggers are not part of a
+    schema-only copy.
     part of a schema-only copy.
     """
     selects = list(_SELECTS.values()) + [
@@ -216,7 +217,7 @@ def schema_objects(connection: Connection) -> dict[str, Item]:
 
 
 def with_wholes(objects: Objects, name: str) -> Iterator[str]:
-    """The object of that name, and what it is part of, from the inside out. Pure."""
+    """Yield the object of that name, and what it is part of, from the inside out. Pure."""
     seen = set[str]()
     while name and name not in seen:
         seen.add(name)
@@ -225,12 +226,12 @@ def with_wholes(objects: Objects, name: str) -> Iterator[str]:
 
 
 def without(objects: Objects, names: Collection[str]) -> dict[str, Item]:
-    """The objects but for some and all that is part of them. Pure."""
+    """Return the objects without some and all their parts. Pure."""
     return {name: item for name, item in objects.items() if not any(each in names for each in with_wholes(objects, name))}
 
 
 def differences(before: Objects, now: Objects) -> dict[str, str]:
-    """What two databases differ in: the object, and how; not what is part of an object that is itself named. Pure."""
+    """Map each differing object to how it differs; parts of an object that is itself listed are left out. Pure."""
     gone, added = before.keys() - now.keys(), now.keys() - before.keys()
     changed = {name for name in before.keys() & now.keys() if before[name].definition != now[name].definition}
     wholes = gone | added | {name for name in changed if name.startswith(("view ", "materialized view "))}

@@ -1,4 +1,4 @@
-"""What a step would write, as a script for psql: by the code that the step runs, with nothing written."""
+"""A step's writes as a psql script, produced by the code that the step runs, with nothing written."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import LOCK_TIMEOUT
 
 _LOOK = re.compile(r"\s*(?:SELECT|WITH|SHOW|VALUES|TABLE)\b", re.IGNORECASE)
-_SETTING = "set_config("  # a look that is executed, since later texts depend on it, and that the script needs too
+_SETTING = "set_config("  # a read that is executed, because later texts depend on it, and that the script needs too
 
 
 @contextmanager
 def written_down(connection: Connection) -> Iterator[list[str]]:
-    """Write down the statements that the block would write by, and execute those alone that look. Read-only."""
+    """Collect the statements by which the block would write; execute only its reads. Read-only."""
     statements: list[str] = []
 
     class Writing(psycopg.ClientCursor[Row]):
@@ -39,7 +39,7 @@ def written_down(connection: Connection) -> Iterator[list[str]]:
 
 
 def script(*transactions: Sequence[str]) -> str:
-    """Statements as a script, each list of them in a transaction of its own. Pure."""
+    """Join statements into a script, each list in a transaction of its own. Pure."""
     lines = [f"SET lock_timeout = '{LOCK_TIMEOUT}';"]
     for statements in transactions:
         lines += ["BEGIN;", *(f"{statement.rstrip().rstrip(';')};" for statement in statements), "COMMIT;"]

@@ -1,4 +1,4 @@
-"""The sessions on a database: who they are, how to cancel what they do, and how to end them."""
+"""The sessions on a database: list them, cancel their statements, and end them."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 from runbook_lib.postgres import Connection, Row
 from runbook_lib.postgres.connection import MAINTENANCE, Postgres, one
 
-POLL = 0.005  # seconds between looks at whether sessions have ended
+POLL = 0.005  # seconds between checks whether sessions have ended
 _LISTED = sql.SQL(
     """SELECT pid, coalesce(backend_start::text, '') AS started, coalesce(usename, backend_type) AS user,
            coalesce(application_name, '') AS program, coalesce(state, '') AS state, left(query, 200) AS query,
@@ -24,7 +24,7 @@ _LISTED = sql.SQL(
 
 @dataclass(frozen=True)
 class Session:
-    """A session; its pid and start together name it, since pids are used again."""
+    """A session, identified by pid and start together, because pids are reused."""
 
     pid: int
     started: str
@@ -36,7 +36,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """What names it for an approval."""
+        """Its identity for an approval."""
         return f"pid {self.pid} since {self.started} ({self.user}, {self.program or 'no name'})"
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Session:
 
 
 def of_others(connection: Connection) -> list[Session]:
-    """List the clients' sessions on this database but for the runbook's own, by their pid. Read-only."""
+    """List the clients' sessions on this database, except the runbook's own, by their pid. Read-only."""
     others = """datname = current_database() AND backend_type = 'client backend'
         AND NOT (usename = current_user AND application_name LIKE 'runbook %')"""
     return _sessions(connection.execute(_LISTED.format(sql.SQL(others))).fetchall())
@@ -57,12 +57,12 @@ def of_role(connection: Connection, role: str) -> list[Session]:
 
 
 def of_database(connection: Connection, database: str, but: int = 0) -> list[Session]:
-    """List the sessions on a database of the server, without autovacuum, which gives way by itself. Read-only.
+    """List the sessions on a database of the server, without autovacuum, which ends by itself. Read-only.
 
     Args:
         connection: To any database of the server.
         database: Its name.
-        but: The pid of a session that is left out.
+        but: The pid of a session to leave out.
     """
     condition = "datname = %s AND pid NOT IN (%s, pg_backend_pid()) AND backend_type <> 'autovacuum worker'"
     return _sessions(connection.execute(_LISTED.format(sql.SQL(condition)), [database, but]).fetchall())
@@ -73,7 +73,7 @@ def _sessions(rows: Iterable[Row]) -> list[Session]:
 
 
 def out_of_reach(connection: Connection, users: Iterable[str]) -> list[str]:
-    """Those of the roles whose sessions our role may not end. Read-only."""
+    """Return those of the roles whose sessions our role may not end. Read-only."""
     rows = connection.execute(
         """SELECT rolname AS name FROM pg_roles
            WHERE rolname = ANY(%s) AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
@@ -84,10 +84,10 @@ def out_of_reach(connection: Connection, users: Iterable[str]) -> list[str]:
 
 
 def end(connection: Connection, sessions: Iterable[Session]) -> list[str]:
-    """End sessions that are still the ones named; returns those that were. Changes the server's sessions.
+    """End sessions that are still the listed ones; return those. Changes the server's sessions.
 
     Raises:
-        PreconditionError: Our role may not end one of them; those before it are ended.
+        PreconditionError: Our role may not end one of them; earlier ones are ended.
     """
     ended: list[str] = []
     for session in sessions:
@@ -112,18 +112,18 @@ def end_all(
     state: str,
     ending: Callable[[Session], object] = lambda _: None,
 ) -> list[Session]:
-    """End the sessions that `find` finds, until it finds none; returns all that were there. Changes the server's sessions.
+    """End the sessions that `find` finds, until it finds none; return all that were found. Changes the server's sessions.
 
     Args:
         connection: To any database of the server.
-        find: Lists those that are there.
+        find: Lists the present sessions.
         patience: Seconds that they have to end.
-        where: On what they are, for the error.
-        state: What state that is in where some do not end, for the error.
-        ending: Gets each before it is ended.
+        where: What they are connected to, for the error.
+        state: The state if some do not end, for the error.
+        ending: Receives each before it is ended.
 
     Raises:
-        PreconditionError: Our role may not end some, or they are still there after that time.
+        PreconditionError: Our role may not end some, or they still exist after that time.
     """
     found: dict[str, Session] = {}
     deadline = time.monotonic() + patience
@@ -149,7 +149,7 @@ def end_all(
 
 
 def _ended(connection: Connection, session: Session) -> bool:
-    """End a session that is still the one named; whether it was."""
+    """End a session if it is still the listed one; return whether it was."""
     row = connection.execute(_END, [session.pid, session.started]).fetchone()
     return bool(row and row["it"])
 
@@ -159,18 +159,18 @@ WHERE pid = %s AND coalesce(backend_start::text, '') = %s"""
 
 
 def end_by_hand(connection: Connection, found: Sequence[Session]) -> str:
-    """A script that ends sessions that are still those named. Pure."""
+    """Return a script that ends sessions if they are still the listed ones. Pure."""
     cursor = psycopg.ClientCursor(connection)
     return "\n".join(f"{cursor.mogrify(_END, [session.pid, session.started])};" for session in found)
 
 
-LOOK = 0.2  # seconds between two times that it is asked whether to cancel
+LOOK = 0.2  # seconds between two checks whether to cancel
 
 
 def cancel(postgres: Postgres) -> int:
-    """Cancel every statement that sessions of this run are at; returns how many.
+    """Cancel every running statement of this run's sessions; return their number.
 
-    The transactions concerned are rolled back by the server.
+    The server rolls their transactions back.
 
     Raises:
         AdapterError: The server cannot be reached.
@@ -187,10 +187,10 @@ def cancel(postgres: Postgres) -> int:
 
 @contextmanager
 def cancelled_by(connection: Connection, look: Callable[[], object]) -> Iterator[None]:
-    """Cancel what the connection is at once `look`, called again and again meanwhile, raises; that is raised then.
+    """Cancel the connection's statement once `look`, called repeatedly, raises; then raise that.
 
     Raises:
-        Exception: What `look` raised, where a statement was cancelled for it.
+        Exception: The exception of `look`, if a statement was cancelled for it.
     """
     ended = threading.Event()
     said: list[Exception] = []
@@ -219,7 +219,7 @@ def cancelled_by(connection: Connection, look: Callable[[], object]) -> Iterator
 
 @dataclass(frozen=True)
 class Taken:
-    """How often a statement was run, and the milliseconds that took in all."""
+    """How often a statement was run, and its total milliseconds."""
 
     query: str
     calls: int
@@ -227,12 +227,12 @@ class Taken:
 
 
 def taken(postgres: Postgres, role: str) -> Mapping[str, Taken] | None:
-    """The statements of a role on this database so far, by their id; None where the extension is not there. Read-only.
+    """Map the ids of a role's statements on this database to their totals; None without the extension. Read-only.
 
-    One database of the server having it is enough: this one, or the maintenance database.
+    One database of the server with it is enough: this one, or the maintenance database.
 
     Raises:
-        AdapterError: The server cannot be reached, or does not let us see them.
+        AdapterError: The server cannot be reached, or hides them from us.
     """
     for database in (None, MAINTENANCE):
         with postgres.connect(database) as connection:
@@ -241,16 +241,16 @@ def taken(postgres: Postgres, role: str) -> Mapping[str, Taken] | None:
     return None
 
 
-MOST_FREQUENT = 500  # statements that are asked for
+MOST_FREQUENT = 500  # statements requested
 
 
 def frequent(postgres: Postgres, role: str) -> list[str] | None:
-    """The texts of the role's statements on this database, the most frequent first, with parameters for values. Read-only.
+    """Return the texts of the role's statements on this database, most frequent first, with parameters. Read-only.
 
-    None where pg_stat_statements is not on this server.
+    None if pg_stat_statements is not on this server.
 
     Raises:
-        AdapterError: The server cannot be reached, or does not let us see them.
+        AdapterError: The server cannot be reached, or hides them from us.
     """
     for database in (None, MAINTENANCE):
         with postgres.connect(database) as connection:
@@ -266,7 +266,7 @@ def frequent(postgres: Postgres, role: str) -> list[str] | None:
 
 
 def during(before: Mapping[str, Taken], after: Mapping[str, Taken]) -> list[Taken]:
-    """What was run between two looks, the slowest on average first. Pure."""
+    """Return what was run between two looks, slowest average first. Pure."""
     empty = Taken("", 0, 0.0)
     found = [
         Taken(now.query, now.calls - then.calls, now.milliseconds - then.milliseconds)

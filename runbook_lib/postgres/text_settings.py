@@ -1,4 +1,4 @@
-"""Names and values as text: quoted, short enough that PostgreSQL does not cut them off, and the same whoever looks."""
+"""Names and values as text: quoted, within PostgreSQL's length limit, and the same for every session."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ SAME_TEXT: Mapping[str, str] = {
     "xmloption": "content",
     "lc_monetary": "C",
 }
-ALL_ROWS: Mapping[str, str] = {"row_security": "off"}  # rows that a policy would hide are an error, not absent
+ALL_ROWS: Mapping[str, str] = {"row_security": "off"}  # rows hidden by a policy are an error, not absent
 
 
 def pin(connection: Connection, *, local: bool, **more: str) -> None:
-    """Pin the settings of a session, or of its transaction alone, and `more` of them by name. Read-only."""
+    """Pin the settings of a session, or only of its transaction, and `more` of them by name. Read-only."""
     settings = {**SAME_TEXT, **more}
     connection.execute(
         "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) s (name, value)",
@@ -34,10 +34,10 @@ SET LOCAL parallel_tuple_cost = 0; SET LOCAL enable_nestloop = off"""
 
 
 @contextmanager
-def in_parallel(connection: Connection, wanted: bool = True) -> Iterator[None]:
-    """A transaction whose queries may use several cores, where that is wanted. Changes what the block changes."""
+def in_parallel(connection: Connection, several: bool = True) -> Iterator[None]:
+    """Open a transaction whose queries may use several cores, if `several`. Changes what the block changes."""
     with connection.transaction():
-        if wanted:
+        if several:
             connection.execute(_SETTINGS)
         yield
 
@@ -46,7 +46,7 @@ LONGEST = 63  # bytes of an identifier: NAMEDATALEN - 1
 
 
 def fitted(name: str, suffix: str = "") -> str:
-    """Cut a name so that it is at most 63 bytes long with its suffix; no character is cut in two.
+    """Cut a name so that it is at most 63 bytes long with its suffix, at a character boundary.
 
     Example:
         >>> fitted("ü" * 40, "__old")
@@ -56,5 +56,5 @@ def fitted(name: str, suffix: str = "") -> str:
 
 
 def identifier(database: Database) -> sql.Identifier:
-    """The plan's table, quoted, with its schema."""
+    """Return the plan's table, quoted, with its schema."""
     return sql.Identifier(database.schema_, database.table)

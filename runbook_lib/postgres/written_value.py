@@ -1,9 +1,9 @@
-"""Whether two texts say the same value, by the type of the column that it came from, however a client wrote it. Pure.
+"""Compare two texts as values of the type of the column that one came from, however a client wrote them. Pure.
 
-Numbers are compared as numbers, floats as what their type holds of them, identifiers (uuid) without case and hyphens, times
-as moments: a time without a zone counts as UTC, and one with three digits of a second, or in milliseconds since 1970, as cut
-off there, as clients that count milliseconds write it. `citext` has no case, `char(n)` no spaces at its end, `bytea` is hex
-or base64. A value of any other type has one text.
+Numbers are compared as numbers, floats within the precision of their type, uuids without case and hyphens, times as moments.
+A time without a zone counts as UTC. One with three digits of a second, or in milliseconds since 1970, counts as truncated
+there, because clients that count milliseconds write it so. `citext` has no case, `char(n)` no trailing spaces, `bytea` is
+hex or base64. Values of any other type are compared as text.
 """
 
 from collections.abc import Callable
@@ -29,18 +29,18 @@ INTERVAL = (
     r"|^P(?=.)(\d{1,4}Y)?(\d{1,4}M)?(\d{1,4}W)?(\d{1,6}D)?(T(?=.)(\d{1,6}H)?(\d{1,6}M)?(\d{1,6}(\.\d{1,6})?S)?)?$"
 )
 HEX, BASE64 = r"^(\\x)?([0-9a-fA-F]{2})*$", r"^([\w+/]{4})*([\w+/]{2}==|[\w+/]{3}=)?$"
-LARGEST = {"real": "1e37", "double precision": "1e300"}  # from which on, as from their inverse down, a cast may fail
+LARGEST = {"real": "1e37", "double precision": "1e300"}  # beyond these and their inverses a cast may fail
 
 
 def same_number(one: sql.Composable, other: sql.Composable) -> sql.Composed:
-    """That two texts are the same number; false where one is none."""
+    """Return the condition that two texts are the same number; false if one is not a number."""
     return sql.SQL(
         "CASE WHEN {one} ~ {number} AND {other} ~ {number} THEN {one}::numeric = {other}::numeric ELSE FALSE END"
     ).format(one=one, other=other, number=sql.Literal(NUMBER))
 
 
 def same_float(type_: str) -> Same:
-    """That two texts are the same number for a type of floats; false where one is none."""
+    """Return a comparison of two texts as numbers of a float type; false if one is not a number."""
 
     def same(one: sql.Composable, other: sql.Composable) -> sql.Composed:
         fits = sql.SQL("abs({}::numeric) BETWEEN 1 / {most}::numeric AND {most}::numeric").format
@@ -61,7 +61,7 @@ def same_float(type_: str) -> Same:
 
 
 def same_as(pattern: str, type_: str) -> Same:
-    """What says that two texts are the same value of a type, which the server reads if they match; else false."""
+    """Return a comparison of two texts as values of a type that the server reads if they match; else false."""
 
     def same(one: sql.Composable, other: sql.Composable) -> sql.Composed:
         return sql.SQL(
@@ -72,7 +72,7 @@ def same_as(pattern: str, type_: str) -> Same:
 
 
 def same_bytes(one: sql.Composable, other: sql.Composable) -> sql.Composed:
-    """That a text is, in hex or base64, the bytes that the `other` is in hex; false where it is none."""
+    """Return the condition that a text, in hex or base64, has the bytes of the hex text `other`; false if it is neither."""
     return sql.SQL(
         """(replace({other}, '\\x', '') IN (CASE WHEN {one} ~ {hex} THEN lower(replace({one}, '\\x', '')) END,
         CASE WHEN {one} ~ {base64} THEN encode(decode({one}, 'base64'), 'hex') END)) IS TRUE"""
@@ -80,7 +80,7 @@ def same_bytes(one: sql.Composable, other: sql.Composable) -> sql.Composed:
 
 
 def _alike(template: str) -> Same:
-    """What says that two texts are the same but for what the template's term of `it` takes away."""
+    """Return a comparison of two texts after the template, with each as `it`, normalises them."""
 
     def same(one: sql.Composable, other: sql.Composable) -> sql.Composed:
         return sql.SQL("({} = {}) IS TRUE").format(*(sql.SQL(template).format(it=each) for each in (one, other)))
@@ -89,14 +89,14 @@ def _alike(template: str) -> Same:
 
 
 def same_uuid(one: sql.Composable, other: sql.Composable) -> sql.Composed:
-    """That two texts are the same uuid; false where one is none."""
+    """Return the condition that two texts are the same uuid; false if one is not a uuid."""
     return sql.SQL("CASE WHEN {one} ~ {uuid} AND {other} ~ {uuid} THEN {one}::uuid = {other}::uuid ELSE FALSE END").format(
         one=one, other=other, uuid=sql.Literal(UUID)
     )
 
 
 def same_moment(one: sql.Composable, other: sql.Composable) -> sql.Composed:
-    """That a text is the moment that the `other` is, as far as its digits go; false where one is none."""
+    """Return the condition that a text is the moment `other`, as far as its digits go; false if one is not a moment."""
     whole = _moment(other)
     return sql.SQL(
         """CASE WHEN NOT {other_is} THEN FALSE
@@ -117,7 +117,7 @@ def same_moment(one: sql.Composable, other: sql.Composable) -> sql.Composed:
 
 
 def _is_moment(text: sql.Composable) -> sql.Composed:
-    """That the server reads it as a moment: it would fail at a day that its month does not have."""
+    """Return the condition that the server reads it as a moment: it would fail at a day that its month does not have."""
     return sql.SQL(
         """CASE WHEN {text} ~ {moment} THEN substr({text}, 9, 2)::int
         <= extract(day FROM (substr({text}, 1, 7) || '-01')::date + interval '1 month - 1 day') ELSE FALSE END"""

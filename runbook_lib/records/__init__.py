@@ -27,14 +27,14 @@ class Records(Protocol):
         """
 
     def texts(self) -> Mapping[str, str]:
-        """Every record that is there: name -> text; none where there is no such place yet. Read-only.
+        """Return every record that is there: name -> text; none where there is no such place yet. Read-only.
 
         Raises:
             AdapterError: The place cannot be read.
         """
 
     def __str__(self) -> str:
-        """Where it is, in words."""
+        """Return where it is, in words."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class MemoryRecords:
         self.kept.setdefault(name, text)
 
     def texts(self) -> Mapping[str, str]:
-        """Every record."""
+        """Return every record."""
         return dict(self.kept)
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Kept:
 
 @cache
 def kinds() -> dict[str, Any]:
-    """The kinds of place that are installed, by the name that targets give them. Read-only.
+    """Return the kinds of place that are installed, by the name that targets give them. Read-only.
 
     Raises:
         TypeError: Two have one name.
@@ -79,7 +79,7 @@ def kinds() -> dict[str, Any]:
 
 
 def connect(keys: RecordsTarget, service: str, processes: Processes) -> Records:
-    """The place that some keys describe; nothing is asked of it yet. Read-only.
+    """Return the place that some keys describe; nothing is asked of it yet. Read-only.
 
     Args:
         keys: What a target says of it.
@@ -91,20 +91,20 @@ def connect(keys: RecordsTarget, service: str, processes: Processes) -> Records:
 
 
 def next_to(runs: Path) -> Records:
-    """The folder that keeps records where a target names no place: next to the folders of its runs. Read-only."""
+    """Return the folder that keeps records where a target names no place: next to the folders of its runs. Read-only."""
     keys = kinds()["folder"].Keys(kind="folder", path=str(runs / FOLDER))
     return connect(keys, "", LocalProcesses())
 
 
 def of_target(target: Target, runs: Path, processes: Processes | None = None) -> Records:
-    """The place of a target's records; `runs` is where the folders of its runs are. Read-only."""
+    """Return the place of a target's records; `runs` is where the folders of its runs are. Read-only."""
     if target.records is None:
         return next_to(runs)
     return connect(target.records, target.database.service, processes or LocalProcesses())
 
 
 def kept(place: Records) -> Kept:
-    """What a place keeps. Read-only.
+    """Return what a place keeps. Read-only.
 
     Raises:
         AdapterError: It cannot be read.

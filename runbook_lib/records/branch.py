@@ -69,7 +69,7 @@ class BranchRecords:
                 moved.require()
 
     def texts(self) -> Mapping[str, str]:
-        """Every record; none where there is no such branch. Read-only, but for git's objects.
+        """Return every record; none where there is no such branch. Read-only, but for git's objects.
 
         Raises:
             AdapterError: There is no such repository, or its remote does not answer.
@@ -100,7 +100,7 @@ class BranchRecords:
         return found[0] if found else ""
 
     def _blobs(self, tip: str) -> dict[str, str]:
-        """The files of the branch, and git's id of each."""
+        """Return the files of the branch, and git's id of each."""
         listed = self.git("ls-tree", "-z", "--full-tree", tip).output if tip else ""
         split = (line.split("\t", 1) for line in listed.split("\0") if line)
         return {name: head.split(" ")[2] for head, name in split if head.split(" ")[1] == "blob"}
@@ -115,7 +115,7 @@ class BranchRecords:
         return self.git("commit-tree", tree, *parents, "-m", f"Record {file}", env=AUTHOR).output.strip()
 
     def _moves(self, commit: str, tip: str) -> list[str]:
-        """The command that moves the branch, refused where it is not at `tip` any more."""
+        """Return the command that moves the branch, refused where it is not at `tip` any more."""
         if self.remote:
             return [
                 "push",

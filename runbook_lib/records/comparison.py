@@ -34,11 +34,11 @@ class Comparison:
     steps: list[ComparedStep]
 
     def rows(self) -> list[list[str]]:
-        """A row for each step, as `HEAD` names its cells."""
+        """Return a row for each step, as `HEAD` names its cells."""
         return [[e.title, _seconds(e.first), _seconds(e.second), "\n".join(e.differs)] for e in self.steps]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return asdict(self)
 
 

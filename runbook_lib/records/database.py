@@ -41,7 +41,7 @@ class DatabaseRecords:
             rehearsals.keep(connection, name, text)
 
     def texts(self) -> Mapping[str, str]:
-        """Every record; none where there is no such table. Read-only.
+        """Return every record; none where there is no such table. Read-only.
 
         Raises:
             AdapterError: The database cannot be reached, or refuses it.

@@ -60,7 +60,7 @@ class FolderRecords:
                 made.unlink()
 
     def texts(self) -> Mapping[str, str]:
-        """Every record; none where there is no such folder. Read-only.
+        """Return every record; none where there is no such folder. Read-only.
 
         Raises:
             AdapterError: The folder cannot be read.

@@ -69,7 +69,7 @@ class Record(Model):
         return self.walk.name
 
     def text(self) -> str:
-        """The record as JSON, redacted."""
+        """Return the record as JSON, redacted."""
         return json.dumps(redact_values(self.model_dump(mode="json")), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -120,5 +120,5 @@ def _pairs(rehearsed: Subject, now: Subject) -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(value: str) -> str:
-    """A digest in short, anything else as it is. Pure."""
+    """Return a digest in short, anything else as it is. Pure."""
     return (value[:SHOWN] if len(value) >= 40 else value) or "nothing"

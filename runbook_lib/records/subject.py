@@ -13,7 +13,7 @@ from runbook_lib.records.record import Code, Subject
 
 
 def subject_of(context: Context) -> Subject:
-    """What a run is of as it has not begun; of one without a type, what is known by then. Read-only.
+    """Return what a run is of as it has not begun; of one without a type, what is known by then. Read-only.
 
     Raises:
         AdapterError: The database or a checkout cannot be read.
@@ -34,7 +34,7 @@ def subject_of(context: Context) -> Subject:
 
 
 def version() -> str:
-    """The version of this library, and of its journals. Read-only."""
+    """Return the version of this library, and of its journals. Read-only."""
     return f"{own_version()}, journal {VERSION}"
 
 

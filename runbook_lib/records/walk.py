@@ -65,14 +65,14 @@ class Walk(Model):
     """What else was chosen."""
 
     def past(self, option: str) -> Past:
-        """What it teaches of how long steps take; a run of a type without options goes by `option`. Pure."""
+        """Return what it teaches of how long steps take; a run of a type without options goes by `option`. Pure."""
         steps = {name: step.seconds for name, step in self.steps.items() if step.seconds is not None}
         rows = max((step.volumes.get("rows", 0) for step in self.steps.values()), default=0)
         return Past((self.feature, self.type, self.option or option), steps, rows, self.at.isoformat())
 
 
 def walked(name: str, plan: Plan | None, state: RunState, events: Sequence[Event]) -> Walk:
-    """How a run went, by its journal; without its plan, as far as that says. Read-only."""
+    """Return how a run went, by its journal; without its plan, as far as that says. Read-only."""
     opened = state.opened
     named = plan.steps_of(state.type, state.option) if plan and state.type in plan.types else []
     return Walk(

@@ -75,7 +75,7 @@ class Lines:
         self._in_key = False
 
     def __call__(self, line: str) -> str:
-        """The next line, redacted."""
+        """Return the next line, redacted."""
         self._in_key, hide = tokens.in_key(line, self._in_key)
         return HIDDEN if hide else redact(line)
 
@@ -86,7 +86,7 @@ def _redacted(text: str, known: frozenset[str]) -> str:
 
 
 def _found(text: str, known: frozenset[str], depth: int) -> list[Span]:
-    """Where secrets are in a text, by all that is looked for and in every reading of it."""
+    """Return where secrets are in a text, by all that is looked for and in every reading of it."""
     lowered = text.lower()
     if len(lowered) != len(text):  # of a few letters the small one is longer
         lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
@@ -132,10 +132,10 @@ def redact_output() -> None:
 
 
 def in_clear(stream: Any) -> TextIO:
-    """A stream as it is, for what the user needs as it is: the link with JupyterLab's token."""
+    """Return a stream as it is, for what the user needs as it is: the link with JupyterLab's token."""
     return stream.in_clear if isinstance(stream, RedactedStream) else stream
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A traceback as one text: its parts could cut a secret in two."""
+    """Return a traceback as one text: its parts could cut a secret in two."""
     sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))

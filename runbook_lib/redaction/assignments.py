@@ -72,12 +72,12 @@ class Name(NamedTuple):
 
 
 def of_variable(name: str) -> bool:
-    """Whether an environment variable of that name holds a secret. Pure."""
+    """Check whether an environment variable of that name holds a secret. Pure."""
     return bool(_VARIABLE.search(name)) and not _NO_SECRET.search(name)
 
 
 def names(text: str, lowered: str) -> Iterator[Name]:
-    """Every name in a text that says that a value is secret. Pure."""
+    """Return every name in a text that says that a value is secret. Pure."""
     for stem, (kind, pattern, before) in _NAMES.items():
         for at in places(lowered, stem):
             begin = 0 if before is None else _length(before.search(lowered, max(0, at - _BEHIND), at))
@@ -92,7 +92,7 @@ def _length(found: re.Match[str] | None) -> int | None:
 
 @lru_cache(maxsize=4096)
 def kind_of(name: str) -> str:
-    """What kind of secret a name says its value is, "" where none. Pure."""
+    """Return what kind of secret a name says its value is, "" where none. Pure."""
     lowered = name.lower()
     end = len(lowered.rstrip("\"'`])} \t:*_-"))
     found = [name for name in names(lowered, lowered) if name.end >= end]
@@ -100,19 +100,19 @@ def kind_of(name: str) -> str:
 
 
 def counts(kind: str, value: str) -> bool:
-    """Whether a value is secret, given what kind its name is. Pure."""
+    """Check whether a value is secret, given what kind its name is. Pure."""
     return not is_placeholder(value) and (kind != "weak" or is_random(value))
 
 
 def hidden_items(items: Mapping[Any, Any]) -> Collection[Any]:
-    """The keys of a mapping whose values are secret by their names. Pure."""
+    """Return the keys of a mapping whose values are secret by their names. Pure."""
     hidden = {key for key, value in items.items() if value and _is_secret(str(key), value)}
     named, value = items.get("name", items.get("key")), items.get("value")
     return hidden | {"value"} if isinstance(named, str) and isinstance(value, str) and _is_secret(named, value) else hidden
 
 
 def hidden_places(values: Sequence[Any]) -> list[bool]:
-    """Which of some values are secret by the one before: a flag of a command, or the name of a header. Pure."""
+    """Return which of some values are secret by the one before: a flag of a command, or the name of a header. Pure."""
     return [False, *(_is_pair(name, value, len(values)) for name, value in pairwise(values))][: len(values)]
 
 
@@ -201,7 +201,7 @@ class _Assigned(NamedTuple):
 
 
 def spans(text: str, lowered: str) -> Iterator[Span]:
-    """Where a text holds values that a name next to them says are secret. Pure."""
+    """Return where a text holds values that a name next to them says are secret. Pure."""
     has_elements = "</" in text
     for name in names(text, lowered):
         if after := _AFTER.match(text, name.end):
@@ -319,21 +319,21 @@ def _bare(a: _Assigned) -> Iterator[Span]:
 
 
 def _is_said(a: _Assigned, value: str) -> bool:
-    """Whether a value that only a space, or a verb, parts from its name is secret."""
+    """Check whether a value that only a space, or a verb, parts from its name is secret."""
     if a.sep:
         return a.kind == "password" and is_mixed(value)
     return a.is_flag or is_token(value) or bool(_DOCKERFILE.search(a.line))
 
 
 def _is_variable(a: _Assigned, value: str, is_spaced: bool) -> bool:
-    """Whether what stands as the value is an expression of a program."""
+    """Check whether what stands as the value is an expression of a program."""
     if value.lower() == a.word.lower() or (is_spaced and _CALL.match(a.text, a.place)):
         return True
     return is_spaced and bool(_PATH.fullmatch(value)) and (value.lower() == value or bool(kind_of(value)))
 
 
 def _is_meant(a: _Assigned, value: str, is_spaced: bool, after: str) -> bool:
-    """Whether a value that could be a word is meant as one that is secret; in a sentence another word follows."""
+    """Check whether a value that could be a word is meant as one that is secret; in a sentence another word follows."""
     if a.sep == ":" and is_spaced:
         is_alone = not re.match(r" \w", after) and (a.kind == "password" or ("-" in a.word and len(value) > 5))
         return is_alone or (a.starts_line and len(value) > 7)

@@ -41,7 +41,7 @@ def register_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def spans_of(text: str, known: frozenset[str]) -> Iterator[Span]:
-    """Where a known secret is in a text: raw, escaped for JSON, HTML or a URL, in base64, in hex. Pure."""
+    """Return where a known secret is in a text: raw, escaped for JSON, HTML or a URL, in base64, in hex. Pure."""
     for form in _all_forms(known):
         yield from (Span(at, at + len(form)) for at in places(text, form))
 

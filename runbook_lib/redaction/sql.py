@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r"\$\d+ = '(?P<value>[^'\n]*)'|invalid (?:input|value)[^
 
 
 def spans(text: str, lowered: str) -> Iterator[Span]:
-    """Where SQL, or an error of a server, holds secrets. Pure."""
+    """Return where SQL, or an error of a server, holds secrets. Pure."""
     if "values" in lowered and "insert" in lowered:
         for insert in _INSERT.finditer(text):
             yield from _inserted(text, insert)
@@ -48,7 +48,7 @@ def spans(text: str, lowered: str) -> Iterator[Span]:
 
 
 def _inserted(text: str, insert: re.Match[str]) -> Iterator[Span]:
-    """The literals of each row that go into a column whose name says that it is secret."""
+    """Return the literals of each row that go into a column whose name says that it is secret."""
     kinds = [kind_of(column.strip(' \t\r\n"`')) for column in insert["columns"].split(",")]
     at = insert.end()
     while row := _NEXT.match(text, at):

@@ -34,17 +34,17 @@ _HARMLESS = re.compile(
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a value only says that a secret belongs there, or that it was taken out. Pure."""
+    """Check whether a value only says that a secret belongs there, or that it was taken out. Pure."""
     return not value.strip() or bool(_PLACEHOLDER.fullmatch(value.strip()))
 
 
 def is_code(rest: str) -> bool:
-    """Whether the rest of a line after an assignment begins with an expression of a program and no literal. Pure."""
+    """Check whether the rest of a line after an assignment begins with an expression of a program and no literal. Pure."""
     return bool(_CODE.match(rest))
 
 
 def is_mixed(value: str, shortest: int = 6) -> bool:
-    """Whether a value is no word: long enough, and of letters and digits, or of both cases in its middle. Pure."""
+    """Check whether a value is no word: long enough, and of letters and digits, or of both cases in its middle. Pure."""
     if len(value) < shortest:
         return False
     has_digit, has_letter = any(c.isdigit() for c in value), any(c.isalpha() for c in value)
@@ -56,7 +56,7 @@ def is_mixed(value: str, shortest: int = 6) -> bool:
 
 
 def is_token(value: str, bits: float = 3.0) -> bool:
-    """Whether a value that no name stands next to looks drawn at random all the same. Pure."""
+    """Check whether a value that no name stands next to looks drawn at random all the same. Pure."""
     kinds = (str.isupper, str.islower, str.isdigit)
     return len(value) >= 20 and is_random(value, bits) and all(any(kind(c) for c in value) for kind in kinds)
 
@@ -144,7 +144,7 @@ class _Rule(NamedTuple):
 
 
 def token_spans(text: str) -> Iterator[Span]:
-    """Where a text holds a token of a known shape. Pure."""
+    """Return where a text holds a token of a known shape. Pure."""
     runs = " ".join(_RUN.findall(text))
     if not runs:
         return
@@ -161,14 +161,14 @@ def token_spans(text: str) -> Iterator[Span]:
 
 
 def _is_in_word(text: str, place: int) -> bool:
-    """Whether a letter or digit stands before a place that belongs to no escaped line break."""
+    """Check whether a letter or digit stands before a place that belongs to no escaped line break."""
     before = text[place - 1 : place]
     return before.isalnum() and not (before in "nrt" and text[place - 2 : place - 1] == "\\")
 
 
 @cache
 def _patterns() -> list[tuple[str, str]]:
-    """What each rule needs, and its pattern: ours first."""
+    """Return what each rule needs, and its pattern: ours first."""
     lines = files(__package__).joinpath("shapes.tsv").read_text(encoding="utf-8").splitlines()
     kept = [line.split("\t") for line in lines if not line.startswith("#")]
     return [*_OURS.items(), *((words, pattern) for _, words, pattern in kept)]
@@ -230,7 +230,7 @@ _NETRC = re.compile(r"login\s+\S+\s+password\s+(?P<value>[^\s\"'\\]+)")
 
 
 def credential_spans(text: str, lowered: str) -> Iterator[Span]:
-    """Where credentials are in a text. Pure."""
+    """Return where credentials are in a text. Pure."""
     if "PRIVATE KEY" in text:
         for pattern in (_KEY, _KEYS_END):
             yield from (Span(*found.span()) for found in pattern.finditer(text))
@@ -255,7 +255,7 @@ def credential_spans(text: str, lowered: str) -> Iterator[Span]:
 
 
 def in_key(line: str, in_key: bool) -> tuple[bool, bool]:
-    """Whether the lines after this one belong to a private key, and whether this one does. Pure."""
+    """Check whether the lines after this one belong to a private key, and whether this one does. Pure."""
     if _BEGIN.search(line):
         return not _END.search(line), True
     if in_key and _END.search(line):

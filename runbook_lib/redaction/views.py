@@ -39,7 +39,7 @@ def replaced(text: str, spans: Iterable[Span]) -> str:
 
 
 def _whole(text: str, span: Span) -> Span:
-    """The span without the part of an escape that it cuts in two, so that JSON stays JSON."""
+    """Return the span without the part of an escape that it cuts in two, so that JSON stays JSON."""
     start, end = span.start, span.end
     if (cut := _CUT.search(text, max(0, start - 32), start)) and len(cut["escape"]) % 2:
         start += (5 - len(cut["hex"])) if cut["hex"] else 5 if text[start : start + 1] == "u" else 1
@@ -55,7 +55,7 @@ def within_string(text: str, span: Span) -> Span:
 
 
 def places(text: str, part: str) -> Iterator[int]:
-    """Where a part begins in a text, from left to right. Pure."""
+    """Return where a part begins in a text, from left to right. Pure."""
     at = text.find(part)
     while at >= 0:
         yield at
@@ -90,7 +90,7 @@ class View:
     origins: Sequence[int] = ()  # the same in the text it came from
 
     def origin(self, span: Span) -> Span:
-        """Where a part of this text came from; of an escape, all of it."""
+        """Return where a part of this text came from; of an escape, all of it."""
         if self.whole:
             return self.whole
         first = min(bisect_right(self.starts, span.start), len(self.starts) - 1) - 1
@@ -104,7 +104,7 @@ class View:
 
 
 def of(text: str) -> Iterator[View]:
-    """Each other reading of a text that differs from it. Pure."""
+    """Return each other reading of a text that differs from it. Pure."""
     if "\\" in text or "%" in text or "&" in text or "\x1b" in text:
         yield from _unescaped(text)
     if _BASE64_TEXT.search(text):
@@ -145,7 +145,7 @@ def _meaning(escape: str) -> str:
 
 
 def _in_base64(lines: list[str], whole: Span) -> Iterator[View]:
-    """What lines of base64 say, together and each by itself; the first character need not be where a group begins."""
+    """Return what lines of base64 say, together and each by itself; the first character need not be where a group begins."""
     for run in lines if len(lines) == 1 else ["".join(lines), *lines]:
         raw = run.encode().translate(_URL_SAFE)
         for start in range(4):

@@ -50,11 +50,11 @@ class Snapshot:
         )
 
     def changed(self, later: Snapshot) -> list[str]:
-        """The tables whose rows are others later. Pure."""
+        """Return the tables whose rows are others later. Pure."""
         return [name for name, rows in self.rows.items() if later.rows.get(name) != rows]
 
     def unlike(self, later: Snapshot, written: Collection[str]) -> list[str]:
-        """What is otherwise later, but for the rows of tables that services write by themselves. Pure."""
+        """Return what is otherwise later, but for the rows of tables that services write by themselves. Pure."""
         found = [f"schema: {each}" for each in differences(self.objects, later.objects)]
         found += [f"{name} holds other rows" for name in self.changed(later) if name not in written]
         for name, commit in self.commits.items():
@@ -159,7 +159,7 @@ def _deploy(run: Run, up: Stack, release: Release, found: Again, report: Report)
 
 
 def _roll_back(run: Run, up: Stack) -> None:
-    """The same rollback in a run of its own, without notebooks, whose folder goes with the stack."""
+    """Return the same rollback in a run of its own, without notebooks, whose folder goes with the stack."""
     state = run.state
     other = lifecycle.open_new(
         Path(state.opened["plan_file"]),
@@ -183,7 +183,7 @@ def _roll_back(run: Run, up: Stack) -> None:
 
 
 def _purge(run: Run) -> None:
-    """Delete what a rollback keeps for its undo, as columns set aside: a migration of the same names needs them gone."""
+    """Delete what a rollback keeps for its undo, such as renamed columns: a migration of the same names needs them gone."""
     digest, _ = cleanup.preview(run)
     cleanup.clean_up(run, digest, digest)
 
@@ -194,7 +194,7 @@ def _not_passing(run: Run, release: Release, round_name: str, when: str) -> list
 
 
 def _sum(connection: psycopg.Connection[dict[str, object]], table: Object) -> str:
-    """The number of a table's rows and a sum over them, whatever the order of rows and columns. Read-only."""
+    """Return the number of a table's rows and a sum over them, whatever the order of rows and columns. Read-only."""
     hashed = "sum(hashtextextended(to_jsonb(x)::text, 0)::numeric)"
     query = f"SELECT concat_ws(' ', count(*), {hashed}) AS sum FROM {table.rows} x"  # noqa: S608 - the name is quoted
     (row,) = connection.execute(sql.SQL(query)).fetchall()

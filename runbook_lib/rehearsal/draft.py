@@ -118,13 +118,13 @@ def make(
 
 
 def files(feature: str, folder: Path) -> list[Path]:
-    """The files that `make` writes. Pure."""
+    """Return the files that `make` writes. Pure."""
     changes = folder / f"{feature}.changes.yaml"
     return [changes, states_of(changes)]
 
 
 def undecided(found: Draft) -> dict[str, str]:
-    """What only a person can decide, by the table or column that a plan decides by, and why. Pure."""
+    """Return what only a person can decide, by the table or column that a plan decides by, and why. Pure."""
     return {thing: each.why for each in found.undecided for thing in named(each.object, found.changes) or [each.object]}
 
 
@@ -163,7 +163,7 @@ def state_before(plan: Plan | None, place: Path | Target | None) -> Path:
 
 
 def _migration(plan: Plan, place: Path | Target) -> tuple[Migration, Checkout]:
-    """A plan's migrations, and the checkout that has their files. Read-only."""
+    """Return a plan's migrations, and the checkout that has their files. Read-only."""
     if plan.migration is None:
         raise ParametersError(
             "The plan names no migration.",

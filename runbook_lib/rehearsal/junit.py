@@ -25,12 +25,12 @@ MIGRATION, MATRIX = "rehearsal.migration", "rehearsal.matrix"
 
 
 def of_scenario(name: str) -> str:
-    """The name of a scenario's suite. Pure."""
+    """Return the name of a scenario's suite. Pure."""
     return f"rehearsal.{name}"
 
 
 def of_rehearsed(found: Iterable[Rehearsed]) -> list[TestSuite]:
-    """The rehearsal of each scenario, by the journal of its run. Read-only."""
+    """Return the rehearsal of each scenario, by the journal of its run. Read-only."""
     return [_of_rehearsed(each) for each in found]
 
 
@@ -49,7 +49,7 @@ def _of_rehearsed(found: Rehearsed) -> TestSuite:
 
 
 def of_matrix(plan: Plan, lines: Sequence[Line]) -> list[TestSuite]:
-    """The decision matrix: a case for each of its faults. Read-only."""
+    """Return the decision matrix: a case for each of its faults. Read-only."""
     wrong = rehearse.problems(plan, [*lines])
     cases = []
     for line in lines:
@@ -61,7 +61,7 @@ def of_matrix(plan: Plan, lines: Sequence[Line]) -> list[TestSuite]:
 
 
 def of_migration(found: Rehearsal) -> list[TestSuite]:
-    """The rehearsal of a migration: rollback, undo, and the migration again. Pure."""
+    """Return the rehearsal of a migration: rollback, undo, and the migration again. Pure."""
     why = "\n".join(in_words(found, verbose=False))
     cases = [
         junit.case(MIGRATION, "rollback", junit.by_exit_code(found.exit_code, why), found.seconds),

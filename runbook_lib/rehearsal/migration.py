@@ -1,4 +1,4 @@
-"""The smallest rehearsal: on scratch databases, a migration is applied, taken back, verified, undone and applied again."""
+"""The smallest rehearsal: on scratch databases, a migration is applied, reverted, verified, undone and applied again."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Rehearsal:
         return 0 if self.outcome == "verified" else 3
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return {**asdict(self), "changes": [each.model_dump() for each in self.changes]}
 
 
@@ -143,7 +143,7 @@ def require_files(paths: Iterable[Path]) -> None:
 
 
 def in_words(found: Rehearsal, *, verbose: bool) -> list[str]:
-    """What a person reads of a rehearsal: the outcome, what is lost, what was changed; lines of text. Pure."""
+    """Return what a person reads of a rehearsal: the outcome, what is lost, what was changed; lines of text. Pure."""
     lines = [f"{found.outcome.upper()} in {found.seconds} s"]
     if found.outcome == "verified":
         again = AGAIN[found.redeploys]
@@ -191,7 +191,7 @@ def _set_up(place: Scratch, before: Path, migrations: Sequence[Path], use: Path 
 
 
 def _named(option: str) -> str:
-    """The name of an option.
+    """Return the name of an option.
 
     Raises:
         ParametersError: There is none.
@@ -207,7 +207,7 @@ def _named(option: str) -> str:
 
 
 def _histories(plan: Mapping[str, Any]) -> set[str]:
-    """The tables in which tools, or the plan's, record migrations, and those of their locks."""
+    """Return the tables in which tools, or the plan's, record migrations, and those of their locks."""
     tools = migration_tools().values()
     found = {each.table for tool in tools for each in (tool, tool.lock) if each}
     return found | ({plan["migration"]["table"]} if "table" in plan.get("migration", {}) else set())
@@ -216,7 +216,7 @@ def _histories(plan: Mapping[str, Any]) -> set[str]:
 def _tried(
     place: Scratch, migrations: Sequence[Path], decide: Mapping[str, Decision], only: str, plan: Mapping[str, Any]
 ) -> Trial:
-    """How it goes on a copy, refused where the net change leaves the option nothing to do."""
+    """Return how it goes on a copy, refused where the net change leaves the option nothing to do."""
     if only != DATA_ONLY:
         trial = tried(place, migrations, place.changing(), decide=decide)
         if only and not (trial.reversal.changes or trial.reversal.renames):
@@ -270,7 +270,7 @@ def _rolled_back(
 
 
 def _undone(place: Scratch, rollback: Reversal) -> list[str]:
-    """What differs from the state before the rollback once it is undone; that is the same merge, the other way."""
+    """Return what differs from the state before the rollback once it is undone; that is the same merge, the other way."""
     with place.connected("copy") as copy:
         note_rekeyed(copy, rollback.rekeyed)
     for state, of in (("start", "first"), ("done", "copy"), ("undone", "live")):

@@ -51,7 +51,7 @@ class OwnRehearsed(Rehearsed):
     """The run's journal with undo and next deployment; its folder has what came before them."""
 
     def as_json(self) -> dict[str, Any]:
-        """How it ended, as plain values."""
+        """Return how it ended, as plain values."""
         return {name: value for name, value in super().as_json().items() if name != "events"}
 
 
@@ -95,7 +95,7 @@ def _require_fit(plan: Plan, described: StackFile, fault: Fault) -> None:
 
 
 def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
-    """What does not fit, the keys of the stack's file that it is about, and what to do. Read-only."""
+    """Return what does not fit, the keys of the stack's file that it is about, and what to do. Read-only."""
     if not described.target_file.is_file():
         yield f"There is no target {described.target_file}", ("target",), "Name the target of the rehearsal"
     for name in sorted(plan.repositories.keys() - described.repositories.keys()):
@@ -122,7 +122,7 @@ def _misfits(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]
 
 
 def _misplaced(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
-    """What a fault does where it cannot, as `_misfits`. Pure."""
+    """Return what a fault does where it cannot, as `_misfits`. Pure."""
     known = f"Name one of: {', '.join(described.health)}"
     for service in fault.environment.keys() - described.health.keys():
         yield f"The stack has no service {service}", ("faults", fault.name, "environment", service), known
@@ -137,7 +137,7 @@ def _misplaced(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfi
 
 
 def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]:
-    """The files that are named and not there, as `_misfits`. Read-only."""
+    """Return the files that are named and not there, as `_misfits`. Read-only."""
     add = "Add it, or correct its name; a relative path starts from the stack's file"
     lists = (("use",), described.use), (("database", "release"), described.database.release)
     of_fill = [(("database", "fill", number), event) for number, event in enumerate(described.database.fill)]
@@ -158,7 +158,7 @@ def _missing(plan: Plan, described: StackFile, fault: Fault) -> Iterator[Misfit]
 
 
 def _draft(plan: Plan, described: StackFile) -> list[Path]:
-    """The two files of the plan's draft, next to the plan; none where it has no draft. Read-only."""
+    """Return the two files of the plan's draft, next to the plan; none where it has no draft. Read-only."""
     if "draft" not in plan.parts:
         return []
     changes = described.plan_file.with_name(plan.draft.changes)
@@ -263,7 +263,7 @@ def _opened(folder: Path) -> Iterator[Run]:
 
 
 def _unexpected(run: Run, plan: Plan, fault: Fault, expected: Expected) -> list[str]:
-    """Where triage recommended, or the run did, something else than the stack's file expects. Read-only."""
+    """Return where triage recommended, or the run did, something else than the stack's file expects. Read-only."""
     advised, state = recommended(run), run.state
     due = "" if fault.name == NONE or not plan.decision_matrix else expected.type
     found = [f"triage recommended {advised or 'nothing'}, not {due or 'nothing'}"] if advised != due else []

@@ -16,7 +16,7 @@ TOOL, REPOSITORY = "plain", "app"
 def planned(
     migrations: Sequence[Path], changes: Sequence[Changed], refused: Sequence[str], plan: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The keys of a plan for some migrations, null where a person has to fill something in. Pure.
+    """Return the keys of a plan for some migrations, null where a person has to fill something in. Pure.
 
     Args:
         migrations: Their scripts, in order.
@@ -31,13 +31,13 @@ def planned(
 
 
 def named(refused: str, changes: Sequence[Changed]) -> list[str]:
-    """The tables and columns that a plan decides by, of what cannot be taken back. Pure."""
+    """Return the tables and columns that a plan decides by, of what cannot be taken back. Pure."""
     held = [each.object for each in changes if each.kind in HOLDING]
     return [thing for thing in held if thing == refused or thing.endswith(f".{refused}")]
 
 
 def _first(migrations: Sequence[Path]) -> dict[str, Any]:
-    """A plan that has been given nothing yet but its migrations."""
+    """Return a plan that has been given nothing yet but its migrations."""
     feature = migrations[0].stem
     return {
         "feature": feature,
@@ -51,5 +51,5 @@ def _first(migrations: Sequence[Path]) -> dict[str, Any]:
 
 
 def _version(name: str) -> str:
-    """The version that a file's name shows."""
+    """Return the version that a file's name shows."""
     return next(match["version"] for pattern in migration_tools()[TOOL].files if (match := re.match(pattern, name)))

@@ -171,7 +171,7 @@ def initialise(root: Path, programs: Path | None = None) -> Server:
             f"initdb failed: {result.stderr.strip()}",
             where=str(data),
             state="no server is running",
-            safe_next="mend what initdb names and start again",
+            safe_next="fix what initdb names and start again",
         )
     with (data / "postgresql.conf").open("a") as file:
         settings = _settings(int((data / "PG_VERSION").read_text()))

@@ -43,7 +43,7 @@ class Rehearsed:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """How it ended, as plain values."""
+        """Return how it ended, as plain values."""
         return dict(vars(self))
 
 
@@ -64,7 +64,7 @@ def rehearse(scenario: str, rows: int, report: Report, stack_name: str = SAMPLE)
 
 
 def in_short(ended: Sequence[Rehearsed]) -> list[str]:
-    """How each scenario ended, a line each, after one of all. Pure."""
+    """Return how each scenario ended, a line each, after one of all. Pure."""
     right, seconds = sum(one.exit_code == 0 for one in ended), sum(one.seconds for one in ended)
     return [
         f"{right} of {len(ended)} scenarios ended as expected, in {seconds:.0f} s:",
@@ -83,7 +83,7 @@ def require_programs(stack_name: str = SAMPLE) -> None:
 
 
 def scenario_named(name: str, *besides: str) -> Scenario:
-    """The scenario of that name. Read-only.
+    """Return the scenario of that name. Read-only.
 
     Raises:
         ParametersError: There is none.
@@ -186,7 +186,7 @@ def problems(plan: Plan, lines: list[Line]) -> list[str]:
 
 
 def shown(plan: Plan, lines: list[Line]) -> Shown:
-    """The table: faults down, named checks across, each as it was before and after the rollback."""
+    """Return the table: faults down, named checks across, each as it was before and after the rollback."""
     own = [row.own for row in plan.decision_matrix]
     head = ["fault", *own, "triage named", "rolled back as", "took"]
     rows = [

@@ -59,7 +59,7 @@ def put_back(directory: Path, commit: str) -> None:
 
 
 def git_says(directory: Path, *arguments: str) -> str:
-    """What git prints in a repository of a stack. Read-only. Raises StackError when it fails."""
+    """Return what git prints in a repository of a stack. Read-only. Raises StackError when it fails."""
     return _git(directory, *arguments)
 
 
@@ -96,7 +96,7 @@ def create(described: StackFile, name: str, directory: Path, fault: Fault) -> No
 
 
 def release(described: StackFile, name: str) -> str:
-    """The commit at which a repository of a stack is cloned, "" where it is made. Read-only.
+    """Return the commit at which a repository of a stack is cloned, "" where it is made. Read-only.
 
     Raises:
         ParametersError: There is none, or its history is not all there.
@@ -108,7 +108,7 @@ def release(described: StackFile, name: str) -> str:
     found = _asked(source, "rev-parse", "--is-shallow-repository")
     if not found:
         raise ParametersError(
-            f"{source} is no git repository that can be read.",
+            f"{source} is not a readable git repository.",
             where=where,
             state="Nothing was started.",
             safe_next="Name the folder of a checkout; a relative path starts from the stack's file.",
@@ -150,7 +150,7 @@ def _spoil(described: StackFile, directory: Path, patch: str, fault: Fault) -> N
 
 
 def _asked(directory: Path, *arguments: str) -> str:
-    """What git prints in a repository of the user's, "" where it refuses. Read-only."""
+    """Return what git prints in a repository of the user's, "" where it refuses. Read-only."""
     if not directory.is_dir():
         return ""
     done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, text=True, check=False)
@@ -229,6 +229,6 @@ def _git(directory: Path, *arguments: str, date: str = "") -> str:
             f"git {arguments[0]} failed: {result.stderr.strip()}",
             where=str(directory),
             state="the stack is being brought down",
-            safe_next="mend what git names and start again",
+            safe_next="fix what git names and start again",
         )
     return result.stdout.strip()

@@ -58,7 +58,7 @@ class Scratch(States):
 
     @contextmanager
     def connected(self, state: str) -> Iterator[Connection]:
-        """A connection to the database of a state."""
+        """Give a connection to the database of a state."""
         with self._connect(dbname=self._names[state]) as connection:
             yield connection
 
@@ -82,7 +82,7 @@ class Scratch(States):
         self.run("second", migrations)
 
     def changing(self) -> list[str]:
-        """The columns into which migrations write something else each time. Read-only."""
+        """Return the columns into which migrations write something else each time. Read-only."""
         with self.connected("after") as after, self.connected("second") as second:
             return unstable(after, second, catalog_of(after))
 
@@ -135,7 +135,7 @@ class Scratch(States):
         return lines[0].rpartition("ERROR:")[2].strip() if lines else f"{program} ended with {done.returncode}"
 
     def _empty(self) -> str:
-        """The name of the database that is kept.
+        """Return the name of the database that is kept.
 
         Raises:
             ParametersError: It cannot be reached, or holds something.

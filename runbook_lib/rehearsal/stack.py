@@ -33,7 +33,7 @@ _opener = build_opener(ProxyHandler({}))
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of `url` is answered with 200. Read-only."""
+    """Check whether a GET of `url` is answered with 200. Read-only."""
     try:
         with _opener.open(url, timeout=REQUEST_SECONDS) as response:
             return bool(response.status == 200)
@@ -211,7 +211,7 @@ def _write_services(file: Path, server: Server, database: Database) -> None:
 
 
 def _login(database: Database) -> dict[str, str]:
-    """The variables by which libpq, and what follows it, finds the database as the application."""
+    """Return the variables by which libpq, and what follows it, finds the database as the application."""
     names = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"}
     parameters = database.parameters(database.application)
     return {variable: parameters[name] for name, variable in names.items() if name in parameters}

@@ -273,7 +273,7 @@ class StackFile(Model):
         return self.folder / self.target
 
     def line(self, *keys: int | str) -> str:
-        """The file, and the line and key of it that these keys lead to. Read-only."""
+        """Return the file, and the line and key of it that these keys lead to. Read-only."""
         return place(self._file, keys)
 
     def require(self) -> None:
@@ -293,7 +293,7 @@ class StackFile(Model):
         self.services.require()
 
     def has(self, *parts: str) -> bool:
-        """Whether a source has that file. Read-only."""
+        """Check whether a source has that file. Read-only."""
         return any(self.folder.joinpath(folder, *parts).exists() for folder in self.sources)
 
     def require_variables(self, environment: Mapping[str, str]) -> None:
@@ -306,7 +306,7 @@ class StackFile(Model):
             filled_in(value, environment, self._file, key)
 
     def source(self, *parts: str) -> Path:
-        """The file of the first source that has it. Read-only.
+        """Return the file of the first source that has it. Read-only.
 
         Raises:
             StackError: None has it.
@@ -323,7 +323,7 @@ class StackFile(Model):
         )
 
     def fault(self, name: str) -> Fault:
-        """A fault by its name. Read-only.
+        """Return a fault by its name. Read-only.
 
         Raises:
             StackError: There is none of that name.
@@ -339,13 +339,13 @@ class StackFile(Model):
 
 
 def names() -> list[str]:
-    """The stacks that there are. Read-only."""
+    """Return the stacks that there are. Read-only."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 @cache
 def named(name: str) -> StackFile:
-    """A stack by its name. Read-only.
+    """Return a stack by its name. Read-only.
 
     Raises:
         ParametersError: There is none of that name, or its file does not fit the model.
@@ -360,7 +360,7 @@ def named(name: str) -> StackFile:
 
 
 def named_or_read(stack: str) -> StackFile:
-    """A stack by its name, else by its file. Read-only.
+    """Return a stack by its name, else by its file. Read-only.
 
     Raises:
         ParametersError: There is neither, or the file does not fit the model.
@@ -400,5 +400,5 @@ def _with_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 @cache
 def stack_model() -> type[StackFile]:
-    """The model of a stack with the kinds of manager that there are. Read-only."""
+    """Return the model of a stack with the kinds of manager that there are. Read-only."""
     return create_model("StackFile", __base__=StackFile, services=(union(managers.kinds(), by="manager"), ...))

@@ -144,5 +144,5 @@ def _unready(name: str, what: str, log: Path | Callable[[], Path]) -> StackError
         f"{name} {what}:\n{tail}",
         where=str(log),
         state="the stack is being brought down",
-        safe_next="mend what the log names and start again",
+        safe_next="fix what the log names and start again",
     )

@@ -1,4 +1,4 @@
-"""Charts as SVG, with names and units on their axes, small enough for an archive. Pure."""
+"""Draw charts as SVG, with names and units on their axes, small enough for an archive. Pure."""
 
 from collections.abc import Sequence
 from html import escape
@@ -14,7 +14,7 @@ Span = tuple[str, float, float, float]  # a step's title, when it began and ende
 
 
 def line(values: Sequence[tuple[float, float]], limit: float, *, across: str, up: str) -> str:
-    """What was measured over time or order, and its limit as a dashed line; what is over it is red.
+    """Draw measurements over time or order, with their limit as a dashed line; values over it are red.
 
     Args:
         values: Place and value of each measurement, in order.
@@ -63,7 +63,7 @@ def line(values: Sequence[tuple[float, float]], limit: float, *, across: str, up
 
 
 def pairs(counts: Sequence[Count]) -> str:
-    """Each row's count before, as an outlined bar, and after, as a filled one below it."""
+    """Draw each row's count before as an outlined bar, and after as a filled bar below it."""
     top = max([1.0, *(value for _, before, after in counts for value in (before, after))])
     parts = []
     for place, (name, before, after) in enumerate(counts):
@@ -79,7 +79,7 @@ def pairs(counts: Sequence[Count]) -> str:
 
 
 def spans(steps: Sequence[Span]) -> str:
-    """Each step as a bar over the time since the first began; its budget is outlined, what is over it red."""
+    """Draw each step as a bar over the time since the first began; its budget is outlined, time over it is red."""
     top = max([1.0, *(max(end, begin + budget) for _, begin, end, budget in steps)])
     parts = []
     for place, (name, begin, end, budget) in enumerate(steps):

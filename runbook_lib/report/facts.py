@@ -1,4 +1,4 @@
-"""What the journal says of a run as a whole: its verdict, its times, its steps and its checks."""
+"""A run as a whole, by its journal: verdict, times, steps and checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from runbook_lib.journal.state import RunState, StepState
 
 _WORDS = {
     "verified": ("✔", "VERIFIED"),
-    "waived": ("?", "VERIFIED IN PART"),
+    "waived": ("?", "COMPLETED, NOT VERIFIED"),
     "service-back": ("↺", "SERVICE BACK, NOT FINISHED"),
     "undone": ("↶", "UNDONE"),
     "ended": ("■", "ENDED UNFINISHED"),
@@ -36,7 +36,7 @@ _AGAIN = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run stands, in a symbol, a word and a sentence."""
+    """The state of a run, in a symbol, a word and a sentence."""
 
     status: str
     symbol: str
@@ -60,16 +60,16 @@ class Duration:
 
 
 def verdict(plan: Plan, state: RunState, events: Sequence[Event]) -> Verdict:
-    """The outcome on record, unless the record contradicts it or the run went on after it. Read-only."""
+    """Return the outcome on record, unless the record contradicts it or the run continued after it. Read-only."""
     last = max((event.seq for event in events if event.kind == "outcome"), default=0)
-    went_on = any(event.seq > last and event.kind in _AGAIN for event in events)
-    if state.outcome is None or went_on:
-        return Verdict("open", "…", "STILL OPEN", "The journal holds no outcome yet; nothing is said of success.", None)
+    continued = any(event.seq > last and event.kind in _AGAIN for event in events)
+    if state.outcome is None or continued:
+        return Verdict("open", "…", "STILL OPEN", "The journal holds no outcome yet.", None)
     ended = next(event.time for event in events if event.seq == last)
     status, summary = state.outcome["status"], state.outcome.get("summary", "")
     doubts = _doubts(plan, state) if status in ("verified", "waived") else []
     if doubts:
-        summary = f"Recorded as verified, which the journal does not bear out: {'; '.join(doubts)}."
+        summary = f"Recorded as verified, but the journal contradicts that: {'; '.join(doubts)}."
         return Verdict("unknown", *_WORDS["unknown"], summary, ended)
     symbol, word = _WORDS.get(status, ("?", status.upper()))
     return Verdict(status, symbol, word, summary, ended)
@@ -85,7 +85,7 @@ def _doubts(plan: Plan, state: RunState) -> list[str]:
 
 
 def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
-    """The final checks that are not PASS, each with its status or "not made". Read-only."""
+    """Return the final checks that are not PASS, each with its status or "not made". Read-only."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
     names = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
@@ -94,7 +94,7 @@ def not_passed(plan: Plan, state: RunState) -> dict[str, str]:
 
 
 def rollback_type(plan: Plan, state: RunState) -> RollbackType | None:
-    """The type whose steps are walked, or nothing where a person carries it out. Read-only."""
+    """Return the type whose steps are executed, or None where people execute it. Read-only."""
     try:
         return plan.types[plan.carried_out(state.type)]
     except ParametersError:
@@ -102,20 +102,20 @@ def rollback_type(plan: Plan, state: RunState) -> RollbackType | None:
 
 
 def steps_of_type(plan: Plan, state: RunState) -> list[str]:
-    """The steps that are walked, by type and option; none where a person carries it out. Read-only."""
+    """Return the steps to execute, by type and option; none where people execute it. Read-only."""
     return plan.steps_of(plan.carried_out(state.type), state.option) if rollback_type(plan, state) else []
 
 
 def type_title(plan: Plan, state: RunState) -> str:
-    """The chosen type's title, with what is carried out in its place. Read-only."""
+    """Return the chosen type's title, and the type executed in its place if there is one. Read-only."""
     chosen, carried_out = plan.types.get(state.type), rollback_type(plan, state)
     if chosen is None:
         return state.type or "not chosen"
-    return chosen.title if carried_out in (None, chosen) else f"{chosen.title}, carried out as {carried_out.title}"
+    return chosen.title if carried_out in (None, chosen) else f"{chosen.title}, executed as {carried_out.title}"
 
 
 def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: datetime | None) -> Duration | None:
-    """The time from the first step to the outcome, or to the last event of an open run. Read-only."""
+    """Return the time from the first step to the outcome, or to the last event of an open run. Read-only."""
     began = next((event for event in events if event.kind in ("started", "found")), None)
     if began is None:
         return None
@@ -126,9 +126,9 @@ def duration(plan: Plan, state: RunState, events: Sequence[Event], ended: dateti
 
 
 def outage(plan: Plan, events: Sequence[Event]) -> str:
-    """How long users waited, by the journal: from the begin of the first stop of services to the end of the last start.
+    """Return how long users waited, by the journal: from the first stop of services to the end of the last start.
 
-    "" where the run stopped none. A start ends when its services answer in the wanted version. Read-only.
+    "" where the run stopped none. A start ends when its services answer in the expected version. Read-only.
     """
     of_services = [e for e in events if e.kind in ("started", "applied") and e.data.get("step") in plan.steps]
     kinds = {id(event): plan.steps[event.data["step"]].about for event in of_services}
@@ -138,18 +138,18 @@ def outage(plan: Plan, events: Sequence[Event]) -> str:
         return ""
     up = next((e for e in reversed(of_services) if e.kind == "applied" and kinds[id(e)].starts and e.seq > down.seq), None)
     if up is None:
-        return "the services are not started again, by the journal"
+        return "not over (the journal records no later start of services)"
     seconds = elapsed.seconds(elapsed.steady(events), down, up)
-    return "not known: the clock was set meanwhile" if seconds is None else f"{seconds:.1f} s"
+    return "not known (the clock was changed meanwhile)" if seconds is None else f"{seconds:.1f} s"
 
 
 def steps(plan: Plan, state: RunState) -> list[StepState]:
-    """The steps on record and those of the type that are still to come, in order. Read-only."""
+    """Return the steps on record and the remaining steps of the type, in order. Read-only."""
     names = dict.fromkeys([*state.steps, *steps_of_type(plan, state)])
     return [state.steps.get(name, StepState(name, title(plan, name))) for name in names]
 
 
 def title(plan: Plan, name: str) -> str:
-    """What the plan calls a check or a step. Read-only."""
+    """Return the plan's title of a check or a step. Read-only."""
     known = plan.checks.get(name) or plan.steps.get(name)
     return known.title if known else name

@@ -61,7 +61,7 @@ def written(file: Path | None, name: str) -> Iterator[Write]:
 
 
 def of_run(plan: Plan, events: Sequence[Event], name: str, error: RunbookError | None = None) -> TestSuite:
-    """A run as a suite of that name: its steps and checks, its outcome, and the undo if there was one. Read-only.
+    """Make a suite of a run: its steps, checks and outcome, and its undo if there was one. Read-only.
 
     An `error` that ended the command is the outcome.
     """
@@ -77,14 +77,14 @@ def of_run(plan: Plan, events: Sequence[Event], name: str, error: RunbookError |
 
 
 def _undone_from(events: Sequence[Event]) -> int:
-    """Where the undo of the whole run begins that ends it; where there is none, the end. Pure."""
+    """Find where the undo of the whole run begins; without one, the end. Pure."""
     undo = max((number for number, event in enumerate(events) if event.kind == UNDO and event.data["whole"]), default=None)
     goes_on = undo is None or any(event.kind in GOES_ON for event in events[undo:])
     return len(events) if undo is None or goes_on else undo
 
 
 def suite(name: str, cases: Iterable[TestCase]) -> TestSuite:
-    """A suite of some cases. Pure."""
+    """Make a suite of cases. Pure."""
     from junitparser import TestSuite
 
     made = TestSuite(name)
@@ -93,7 +93,7 @@ def suite(name: str, cases: Iterable[TestCase]) -> TestSuite:
 
 
 def case(group: str, name: str, ending: Ending, seconds: float | None = None) -> TestCase:
-    """A case by its group and name, with how it ended. Pure."""
+    """Make a case with its group, name and result. Pure."""
     from junitparser import Error, Failure, Skipped, TestCase
 
     made = TestCase(_clean(name), _clean(group), round(seconds or 0, 3))
@@ -107,7 +107,7 @@ def case(group: str, name: str, ending: Ending, seconds: float | None = None) ->
 
 
 def by_exit_code(code: int, why: str) -> Ending:
-    """How something ended whose exit code is known: 0, 4 for unknown, else failed. Pure."""
+    """Return the result for an exit code: 0 passed, 4 unknown, else failed. Pure."""
     return (Status.PASS if code == 0 else Status.UNKNOWN if code == 4 else Status.FAIL), why
 
 
@@ -135,7 +135,7 @@ def _checks(plan: Plan, state: RunState, name: str) -> list[TestCase]:
 
 
 def of_round(state: RunState, name: str, round_name: str) -> list[TestCase]:
-    """The checks of a round of a run, in a group of that name. Read-only."""
+    """Make the cases of one round of checks of a run. Read-only."""
     return [
         case(f"{name}.check-{round_name}", each, _of_check(state, each, round_name))
         for each in state.checks.get(round_name, {})

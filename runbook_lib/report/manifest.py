@@ -1,4 +1,4 @@
-"""The seal of a run folder: the journal lists every file with its hash, and the manifest names the journal's head."""
+"""Seal a run folder: the journal lists every file with its hash, and the manifest names the journal's head."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ _UNSEALED = [  # they change while a process acts, so nothing but this may be in
     (re.compile(r"\.parts-[\w-]+"), re.compile(rb"")),
     (re.compile(r"\.parts-[\w-]+\.wanted"), re.compile(rb"go on|pause|abort")),
 ]
-_OLDER = re.compile(r"\.profile/.*|(?:.*/)?\.ipynb_checkpoints/.*")  # what older versions left, hidden and unsealed
+_OLDER = re.compile(r"\.profile/.*|(?:.*/)?\.ipynb_checkpoints/.*")  # older versions left these, hidden and unsealed
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a FIFO",
@@ -53,7 +53,7 @@ class Problem:
 
 
 class Contents:
-    """The files of a run folder; with `is_older`, of one that an older version sealed, which looked at less."""
+    """The files of a run folder; `is_older` for a folder that an older version sealed with fewer rules."""
 
     def __init__(self, root: Path, events: Sequence[Event], *, is_older: bool = False) -> None:
         self.root = root
@@ -61,12 +61,12 @@ class Contents:
         self._notebooks = set(_notebooks(events))
 
     def files(self) -> dict[str, Path]:
-        """The regular files that are sealed: name -> path. Read-only."""
+        """Return the regular files that are sealed: name -> path. Read-only."""
         found = {name: path for name, path in self._walked() if stat.S_ISREG(path.lstat().st_mode)}
         return {name: path for name, path in found.items() if self._is_sealed(name)}
 
     def problems(self) -> Iterator[Problem]:
-        """Whatever does not belong in the folder, or lies there otherwise than it was put. Read-only."""
+        """Yield every foreign entry, and every entry whose kind, mode, owner or attributes changed. Read-only."""
         owner = self.root.lstat().st_uid
         yield from self._rights(".", self.root, owner)
         for name, path in self._walked():
@@ -85,7 +85,7 @@ class Contents:
             yield Problem(name, "does not belong in a run folder.")
         else:
             if path.lstat().st_nlink > 1:
-                yield Problem(name, "has another name somewhere: it is a hard link.")
+                yield Problem(name, "has another name elsewhere: it is a hard link.")
             yield from self._rights(name, path, owner)
 
     def _rights(self, name: str, path: Path, owner: int) -> Iterator[Problem]:
@@ -106,7 +106,7 @@ class Contents:
         return bool(_SEALED.fullmatch(name)) or name in self._notebooks or (self.is_older and not _is_hidden(name))
 
     def _walked(self) -> Iterator[tuple[str, Path]]:
-        """Each entry below the folder, without following a link; what is in a foreign directory counts as that directory."""
+        """Yield each entry below the folder without following links; a foreign directory counts as one entry."""
         pending = [self.root]
         while pending:
             for entry in sorted(os.scandir(pending.pop()), key=lambda entry: entry.name):
@@ -118,7 +118,7 @@ class Contents:
 
 
 def _notebooks(events: Sequence[Event]) -> Iterator[str]:
-    """The notebooks that a run says it has: executed ones, and the copies for JupyterLab."""
+    """Yield the notebooks that the journal names: executed ones, and the copies for JupyterLab."""
     for event in events:
         if event.kind == "notebook-started":
             yield str(event.data["output"])
@@ -147,9 +147,9 @@ UNSIGNED = (  # another text needs another version of the manifest
 
 
 def seal(folder: RunFolder) -> Path:
-    """Journal the hash of every file as it is now, and write the manifest, in place of an earlier one.
+    """Journal the current hash of every file, and write the manifest, replacing an earlier one.
 
-    A folder that is as it was sealed last stays so.
+    A folder that has not changed since its last seal keeps that seal.
     """
     folder.tidy()
     journal = Journal(folder.journal_path)
@@ -163,7 +163,7 @@ def seal(folder: RunFolder) -> Path:
 
 
 def verify(path: Path) -> list[Problem]:
-    """What differs between the run folder at `path` and its seal; nothing means intact. Read-only.
+    """Return the differences between the run folder at `path` and its seal; none means intact. Read-only.
 
     Raises:
         ParametersError: There is no such folder.
@@ -172,7 +172,7 @@ def verify(path: Path) -> list[Problem]:
         raise ParametersError(
             f"{path} is no folder.",
             state="Nothing was checked.",
-            safe_next="Name a run's folder, below outputs/ or archived.",
+            safe_next="Name a run's folder: one below outputs/, or an archived one.",
         )
     return list(_problems(path))
 
@@ -186,7 +186,7 @@ def _problems(path: Path) -> Iterator[Problem]:
         manifest = json.loads(text)
         files, journal = dict(manifest["files"]), dict(manifest["journal"])
     except FileNotFoundError:
-        yield Problem(MANIFEST, "is missing: the run was never sealed, or its seal was taken away.")
+        yield Problem(MANIFEST, "is missing: the run was never sealed, or somebody removed its seal.")
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield Problem(MANIFEST, f"cannot be read: {error}.")
@@ -215,7 +215,7 @@ def _problems(path: Path) -> Iterator[Problem]:
 
 
 def _field_problems(root: Path, manifest: Mapping[str, Any], text: str, sealed: Event) -> Iterator[Problem]:
-    """What in a manifest is not as the journal's seal makes it; the journal itself is looked at elsewhere."""
+    """Yield the fields of a manifest that differ from the journal's seal; the journal is checked elsewhere."""
     if sealed.data["run"] != root.name:
         yield Problem(".", f"is named {root.name}, the run that was sealed is {sealed.data['run']}.")
     wanted = _manifest(sealed, manifest["files"].get(JOURNAL, ""))
@@ -223,9 +223,9 @@ def _field_problems(root: Path, manifest: Mapping[str, Any], text: str, sealed: 
         wanted["journal"] = manifest["journal"]
     wrong = [name for name in {**wanted, **manifest} if wanted.get(name) != manifest.get(name)]
     if wrong:
-        yield Problem(MANIFEST, f"is not the one that the journal says was sealed: {', '.join(wrong)}.")
+        yield Problem(MANIFEST, f"differs from the journal's seal in: {', '.join(wrong)}.")
     elif text != _written(wanted):
-        yield Problem(MANIFEST, "is not written as it was sealed.")
+        yield Problem(MANIFEST, "has another layout than the sealed one.")
 
 
 def _file_problems(sealed: Mapping[str, str], found: Mapping[str, str], required: Iterable[str]) -> Iterator[Problem]:
@@ -235,7 +235,7 @@ def _file_problems(sealed: Mapping[str, str], found: Mapping[str, str], required
         elif name not in sealed:
             yield Problem(name, "was added after the seal.")
         elif found[name] != sealed[name]:
-            yield Problem(name, "is not what was sealed.")
+            yield Problem(name, "differs from what was sealed.")
 
 
 def _journal_problems(events: list[Event], sealed: Mapping[str, Any]) -> Iterator[Problem]:
@@ -261,7 +261,7 @@ def _written(manifest: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> str:
-    """The text of a regular file; a link or a FIFO is not opened."""
+    """Return the text of a regular file; never open a link or a FIFO."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise ValueError("it is no file")
     return path.read_bytes().decode()

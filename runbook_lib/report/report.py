@@ -1,4 +1,4 @@
-"""The two documents that an archive holds of a run, filled in from its journal: the rollback log and the report.
+"""Write the two documents of a run's archive from its journal: the rollback log and the report.
 
 The log is the plan's own template. The report is one HTML file for somebody who was not there and has no network.
 """
@@ -18,6 +18,7 @@ from runbook_lib.config.plan import Area, Plan, RepositoryStep
 from runbook_lib.journal.event import Event, clock, in_words
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
+from runbook_lib.report.answers import answers
 from runbook_lib.report.facts import duration, not_passed, outage, rollback_type, steps, title, type_title, verdict
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ REPORT, LOG = "report.html.j2", "rollback-log.md.j2"
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a template with `values` filled in, escaped where it is HTML. Read-only."""
+    """Render a template with `values`, escaped where it is HTML. Read-only."""
     return _compiled(template).render(**values)
 
 
@@ -88,12 +89,12 @@ class Exhibit:
 
 
 def exhibits(root: Path, evidence: Iterable[Mapping[str, str]]) -> list[Exhibit]:
-    """What the evidence on record shows; a file that cannot be shown is named with the reason. Read-only."""
+    """Return the evidence on record, ready to show; a file that cannot be shown is named with the reason. Read-only."""
     return [_exhibit(root, entry) for entry in evidence]
 
 
 def side_by_side(kept: Iterable[Exhibit]) -> list[tuple[Exhibit, Exhibit]]:
-    """The pictures of the same thing before and after, in pairs. Pure."""
+    """Pair the pictures of the same thing before and after. Pure."""
     images = {exhibit.file: exhibit for exhibit in kept if exhibit.image}
     names = [(f"{file.removesuffix('-after.png')}-before.png", file) for file in images if file.endswith("-after.png")]
     return [(images[before], images[after]) for before, after in names if before in images]
@@ -103,7 +104,7 @@ def _exhibit(root: Path, entry: Mapping[str, str]) -> Exhibit:
     title, file = entry["title"], entry["file"]
     path = (root / file).resolve()
     if not path.is_relative_to(root.resolve()):
-        return Exhibit(title, file, missing="It lies outside this run's folder, so it is not shown.")
+        return Exhibit(title, file, missing="It is outside this run's folder, so it is not shown.")
     try:
         match entry["kind"]:
             case "image":
@@ -117,7 +118,7 @@ def _exhibit(root: Path, entry: Mapping[str, str]) -> Exhibit:
 
 
 def _table(title: str, file: str, split: dict[str, Any]) -> Exhibit:
-    """A table that pandas wrote with `orient="split"`; a plain numbering is no column of it."""
+    """Read a table that pandas wrote with `orient="split"`; a plain numbering becomes no column."""
     columns, rows, index = [str(column) for column in split["columns"]], split["data"], split["index"]
     if index != list(range(len(rows))):
         columns, rows = ["", *columns], [[label, *row] for label, row in zip(index, rows, strict=True)]
@@ -137,14 +138,19 @@ _ROUNDS = {
     "triage": "Triage",
     "diagnosis": "Troubleshooting",
     "investigation": "Investigation",
-    "monitor": "Last round of the watch",
+    "monitor": "Last round of monitoring",
 }
-_OF_PREVIEWS = {"foreseen:": "Looked at beforehand", "clone:": "Tried on a schema-only clone"}
+_OF_PREVIEWS = {"foreseen:": "Checked before approval", "clone:": "Tried on a schema-only clone"}
 
 
 def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event]) -> Path:
-    """Write `report.html` into the run's folder; it can be written at any moment of a run."""
+    """Write `report.html` into the run's folder, at any moment of a run."""
     verdict_ = verdict(plan, state, events)
+    of_run, missing = steps(plan, state), not_passed(plan, state)
+    due = {
+        *(kind.checks if (kind := rollback_type(plan, state)) else ()),
+        *state.checks.get("after", {}),
+    } - state.left_out.keys()
     kept: list[Exhibit] = exhibits(folder.path, state.evidence)
     pairs = side_by_side(kept)
     paired = [exhibit for pair in pairs for exhibit in pair]
@@ -157,12 +163,20 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
             state=state,
             opened=state.opened,
             verdict=verdict_,
+            answers=answers(folder.path, plan, state, events),
             type_title=type_title(plan, state),
             because=_because(plan, state),
             duration=duration(plan, state, events, verdict_.ended),
             outage=outage(plan, events),
             rounds=[(heading, sorted(found, key=_is_fine)) for heading, found in _rounds(plan, state)],
-            steps=steps(plan, state),
+            steps=of_run,
+            steps_done=f"{sum(step.is_done for step in of_run)} of {len(of_run)} done",
+            troubled=any(step.status in ("failed", "started") for step in of_run),
+            checks_made=f"{len(due) - len(missing)} of {len(due)} final checks passed"
+            if "after" in state.checks
+            else "not made yet",
+            doubtful=verdict_.ended is not None and "after" in state.checks and bool(missing),
+            loses=_loses(state, events),
             preview=state.previews.get(state.approved, {}),
             approved_at=next((event.at for event in reversed(events) if event.kind == "approved"), None),
             pairs=pairs,
@@ -173,13 +187,23 @@ def write_report(folder: RunFolder, plan: Plan, state: RunState, events: Sequenc
     )
 
 
+def _loses(state: RunState, events: Sequence[Event]) -> dict[str, list[str]]:
+    """What the approved preview said each step loses; an older journal does not have it."""
+    shown = [
+        event.data.get("shown", ())
+        for event in events
+        if event.kind == "previewed" and event.data["digest"] == state.approved
+    ]
+    return {preview["step"]: preview["loses"] for preview in (shown[-1] if shown else ())}
+
+
 def _because(plan: Plan, state: RunState) -> str:
     chosen = plan.types.get(state.type)
     return (chosen.because or "") if chosen is not None and rollback_type(plan, state) is not chosen else ""
 
 
 def _rounds(plan: Plan, state: RunState) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """Each round's title and results; the final one names the checks that are still to be made, too."""
+    """Yield each round's title and results; the final round includes the checks not made yet."""
     kind = rollback_type(plan, state)
     of_steps = {name: _of_step(plan, name) for name in state.checks if name.startswith(("before:", "step:"))}
     of_previews = [name for name in state.checks if name.startswith(tuple(_OF_PREVIEWS))]
@@ -227,7 +251,7 @@ def _of_step(plan: Plan, name: str) -> str:
 
 
 def _notebooks(root: Path, events: Sequence[Event]) -> Iterator[dict[str, str]]:
-    """The executed notebooks with their last status, and the file where it is in the folder."""
+    """Yield the executed notebooks with their last status, and their file if it is in the folder."""
     runs: dict[str, dict[str, str]] = {}
     for event in events:
         if event.kind in ("notebook-started", "notebook-ended"):
@@ -261,7 +285,7 @@ def write_log(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[E
 
 
 def _actions(plan: Plan, state: RunState) -> list[tuple[bool, str]]:
-    """Each action of the template: whether it was done, and its line."""
+    """Return each action of the template: whether it was done, and its line."""
     lines: dict[str, list[str]] = {}
     for name, spec in plan.steps.items():
         repository = spec.repository.capitalize() if isinstance(spec, RepositoryStep) else ""
@@ -272,7 +296,7 @@ def _actions(plan: Plan, state: RunState) -> list[tuple[bool, str]]:
 
 
 def _action(label: str, names: Iterable[str], plan: Plan, state: RunState) -> tuple[bool, str]:
-    """Done when every step behind it that belongs to this run is done; otherwise the line says what each of them is."""
+    """Tick an action when all its steps of this run are done; otherwise name the state of each step."""
     concerned = [step for step in steps(plan, state) if step.name in names]
     if not concerned:
         return False, f"{label} (not part of this rollback type)"
@@ -291,7 +315,7 @@ def _verified(plan: Plan, state: RunState) -> tuple[bool, str]:
 
 
 def _area(plan: Plan, state: RunState, area: Area) -> str:
-    """OK only where every check of the area was made and passed."""
+    """Return OK only where every check of the area was made and passed."""
     after = state.checks.get("after", {})
     kind = rollback_type(plan, state)
     expected = dict.fromkeys([*(state.due(kind.checks) if kind else []), *after])
@@ -316,11 +340,14 @@ def _listed(plan: Plan, state: RunState, statuses: dict[str, str]) -> str:
 def _notes(state: RunState) -> list[str]:
     by_status = {
         "failed": "{0.title} failed: {0.error}",
-        "started": "{0.title} was begun and its outcome is not known.",
+        "started": "{0.title} began, and its outcome is unknown.",
         "undone": "{0.title} was undone.",
     }
     return [
-        *(f"Chosen against the triage's advice: {o['chosen']}, because {o['reason']}" for o in state.overrides),
+        *(
+            f"Triage recommended {o['recommended'] or 'nothing'}; {o['chosen']} was chosen: {o['reason']}"
+            for o in state.overrides
+        ),
         *(f"Escalated from {move['from']} to {move['to']}: {move['because']}" for move in state.escalations),
         *(by_status[step.status].format(step) for step in state.steps.values() if step.status in by_status),
         *(f"{h['title']}: {h['result']} by hand, by {h['by']}, at {h['when']}: {h['note']}" for h in state.by_hand),

@@ -1,6 +1,6 @@
 """One run of a rollback: its folder, its journal, its observations and its approval.
 
-What is done with it has modules of its own: lifecycle, engine, lease, recovery, undo and cleanup.
+Its operations have their own modules: lifecycle, engine, lease, recovery, undo and cleanup.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from runbook_lib.steps import Effect, Preview, Step, ddl_dry_run, steps_of
 from runbook_lib.system.processes import typed
 
 LOG_SECONDS = 3600
-TAKEN_OVER = "taken-over"  # the name of the look for what a run taken over has left
+TAKEN_OVER = "taken-over"  # the name of the look for the cleanup of a run taken over
 
 
 class Run:
-    """A run that has been opened; everything it learns or does is journaled."""
+    """An open run; it journals everything it observes or does."""
 
     def __init__(self, folder: RunFolder, context: Context) -> None:
         self.folder = folder
@@ -44,14 +44,14 @@ class Run:
         self.journal = Journal(folder.journal_path)
         context.reporter = Reporter(self.journal.append, lambda: self.state.pending)
         context.now = lambda: elapsed.present(self.journal.events())
-        self.made_ready: set[tuple[str, str]] = set()  # approval and step, of those still to be begun
+        self.made_ready: set[tuple[str, str]] = set()  # approval and step, of steps not begun yet
         self._begun: dict[str, CheckContext] = {}
-        self._known: tuple[Event | None, RunState | None] = None, None  # the last event that was read, the state after it
+        self._known: tuple[Event | None, RunState | None] = None, None  # the last event read, and the state after it
         self.refresh()
 
     @property
     def state(self) -> RunState:
-        """What the journal says now. Read-only."""
+        """The run's current state, from the journal. Read-only."""
         events, (last, known) = self.journal.events(), self._known
         goes_on = last and events[last.seq - 1 : last.seq] == [last]
         state = replay(events[last.seq :] if last and goes_on else events, known if goes_on else None)
@@ -69,41 +69,41 @@ class Run:
         return self.context.touches_database
 
     def refresh(self) -> RunState:
-        """Take what other processes have journaled into this one's context."""
+        """Update this process's context with what other processes have journaled."""
         self.context.state = state = self.state
         return state
 
     def request(self, request: Request) -> str:
-        """Have the step that acts now pause, go on or abort; returns its title. Changes the run folder.
+        """Ask the running step to pause, resume or abort; returns its title. Changes the run folder.
 
         Raises:
-            PreconditionError: Nothing of the run acts now, or what acts does not work in batches.
+            PreconditionError: No step of the run acts now, or it does not work in batches.
         """
         return request_control(self.folder, self.journal, request, self.context.operator)
 
     def choose(self, name: str, value: str, by: str) -> None:
-        """Record a choice and go by it."""
+        """Record a choice and apply it to the run."""
         if self.state.choices.get(name) != value:
             self.journal.append("chosen", name=name, value=value, by=by)
         self._settle_option(by)
 
     def override(self, advised: str, chosen: str, reason: str) -> None:
-        """Record that another type is chosen than triage recommends, and why."""
+        """Record that the engineer chose another type than triage recommends, and why."""
         self.journal.append("overridden", recommended=advised, chosen=chosen, reason=reason, by=self.context.operator)
 
     def details(self) -> dict[str, tuple[Mapping[str, str], str]]:
-        """What else may be chosen of the steps to come: name -> the values with their descriptions, and the present one."""
+        """Return the choices of the remaining steps: name -> values with descriptions, and the current value."""
         return {n: (values, step.chosen(n)) for step in self.steps.values() for n, values in step.choices().items()}
 
     def asks_for(self, name: str) -> bool:
-        """Whether an engineer is asked for a choice beforehand; else it is one for later, should a step fail. Read-only."""
+        """Check whether an engineer must make a choice beforehand; if not, only after a failed step. Read-only."""
         return not any(name in step.LATER for step in self.steps.values())
 
     def waive(self, name: str, reason: str) -> None:
         """Record that a check or a step may fail, and why.
 
         Raises:
-            ParametersError: There is no such prerequisite, check or step, or the reason says nothing.
+            ParametersError: There is no such prerequisite, check or step, or the reason is too short.
         """
         known = self.waivable()
         if name not in known:
@@ -117,7 +117,7 @@ class Run:
             self.journal.append("waived", name=name, reason=reason, by=self.context.operator)
 
     def waivable(self) -> list[str]:
-        """The names of all that may be waived. Pure."""
+        """Return the names that may be waived. Pure."""
         plan, needs = self.context.plan, [need for step in self.steps.values() for need in step.needs()]
         of_steps = [need.name for need in needs if need.waivable]
         before = [name for name, each in PREREQUISITES.items() if each.waivable]
@@ -125,15 +125,15 @@ class Run:
         return list(dict.fromkeys([*before, *tried, TAKEN_OVER, *plan.checks, *plan.steps, *of_steps]))
 
     def prerequisites(self) -> list[Result]:
-        """Look at all that must hold before any downtime; journaled. Read-only.
+        """Look at all prerequisites of the downtime, and journal the results. Read-only.
 
         Raises:
-            PreconditionError: Something does not hold, or could not be looked at.
+            PreconditionError: A prerequisite fails, or could not be looked at.
         """
         return self.require(self.record("prerequisites", prerequisites(self.context)))
 
     def observe(self, round_name: str, names: Sequence[str]) -> list[Result]:
-        """Make some of the plan's checks and journal them. Read-only."""
+        """Run some of the plan's checks and journal them. Read-only."""
         checked = self._begun.pop(round_name, None) or self._check_context(round_name)
         results = self.record(round_name, checks.run(names, checked))
         for result in results:
@@ -147,30 +147,30 @@ class Run:
         return results
 
     def look_before(self) -> None:
-        """Look at the users' page as it is before the first change, once a run; what is broken stops nothing. Read-only."""
+        """Look at the users' page once before the first change; a broken page stops nothing. Read-only."""
         if names := self._looks_before():
             self.observe(BEFORE, names)
 
     def begin_look_before(self) -> None:
-        """Begin to open that page, where it is still to be looked at; the look then waits for it. Read-only."""
+        """Begin to open that page, if the look is still due; the look then waits for it. Read-only."""
         if names := self._looks_before():
             self._begun[BEFORE] = self._check_context(BEFORE)
             checks.begin(names, self._begun[BEFORE])
 
     def expect_looks_after(self, step: str) -> None:
-        """Before the last step of the type, have the browser open for the look at the page that follows it. Read-only."""
+        """Start the browser before the type's last step, for the look at the page after it. Read-only."""
         plan, state = self.context.plan, self.state
         looks = [name for name in plan.types[state.type].checks if plan.checks[name].opens]
         if step == plan.steps_of(state.type, state.option)[-1] and looks and (profile := profiles.of(self.folder.path)):
             self.context.adapters.browser.warm(profile)
 
     def previews(self) -> tuple[str, list[Preview]]:
-        """Preview every step, keep what the data look like now, and journal the digest that an approval names. Read-only."""
+        """Preview every step, record the current data, and journal the digest for an approval. Read-only."""
         if self.touches_database:
             try:
                 comparison.keep_before(self.context)
-            except AdapterError as error:  # a corrupt table, mostly, which is no reason not to restore it
-                self.journal.append("noted", text=f"What the data look like before could not be kept: {error.what}")
+            except AdapterError as error:  # often a corrupt table, which must not prevent its restore
+                self.journal.append("noted", text=f"The data before the rollback could not be recorded: {error.what}")
         steps, known = self.steps, self.state
         begun = {name for name in steps if known.step(name).status not in ("pending", "undone")}
         looked = {name: step.previewed(begun=name in begun) for name, step in steps.items()}
@@ -190,7 +190,7 @@ class Run:
         return digest, found
 
     def _measured(self, previews: Sequence[Preview]) -> list[Preview]:
-        """Previews whose estimates are the plan's, with what runs and rehearsals of this size took instead. Read-only."""
+        """Return the previews, with measured times of runs and rehearsals of this size as estimates. Read-only."""
         plan, rows = self.context.plan, max((preview.volumes.get("rows", 0) for preview in previews), default=0)
         found = []
         for preview in previews:
@@ -207,38 +207,38 @@ class Run:
 
     @cached_property
     def earlier(self) -> list[past.Past]:
-        """What the runs next to this one teach, and the records of rehearsals that can be read. Read-only."""
+        """Return the timings of the runs next to this one, and of readable rehearsal records. Read-only."""
         found = past.read(self.folder.path.parent, but=self.folder.id)
-        with suppress(AdapterError):  # an estimate is no proof
+        with suppress(AdapterError):  # an estimate is not essential
             place = records.of_target(self.context.target, self.folder.path.parent, self.context.adapters.processes)
             found += [record.walk.past(self.context.option) for record in records.kept(place).records]
         return found
 
     def require_rehearsed(self) -> None:
-        """See that the run was rehearsed where its plan asks for that; journaled. Read-only.
+        """Check that the run was rehearsed if its plan requires that, and journal it. Read-only.
 
         Raises:
-            PreconditionError: It was not, or something else was, or too long ago.
-            UnknownOutcome: That could not be looked at.
+            PreconditionError: It was not, or with other inputs, or too long ago.
+            UnknownOutcome: The records could not be read.
         """
         if rehearsed.concerns(self.context):
             self.require(self.record("prerequisites", [looked(self.context, rehearsed.REHEARSED)]))
 
     def dry_run_of_ddl(self, digest: str) -> list[Result]:
-        """What came of trying the DDL of the previews of that digest on a schema-only clone, by the journal. Read-only."""
+        """Return the journaled results of the DDL dry run for the previews of that digest. Read-only."""
         return self.recorded(f"clone:{digest}")
 
     def foreseen(self, digest: str) -> list[Result]:
-        """What was found of all preconditions that the previews of that digest could look at, by the journal. Read-only."""
+        """Return the journaled results of the preconditions for the previews of that digest. Read-only."""
         return self.recorded(f"foreseen:{digest}")
 
     def obstacles(self, digest: str, steps: Collection[str] | None = None) -> list[Result]:
-        """Why the previews of that digest, or those of some of its steps, cannot be approved. Read-only."""
+        """Return why the previews of that digest, or of some of its steps, cannot be approved. Read-only."""
         looks = [*self.foreseen(digest), *self.dry_run_of_ddl(digest)]
         return self.unwaived(r for r in looks if steps is None or r.evidence.get("step") in steps)
 
     def require_approvable(self, digest: str, steps: Collection[str] | None = None) -> None:
-        """See that nothing is known by now that would stop a step later.
+        """Check that no known result would stop a step later.
 
         Raises:
             PreconditionError: A precondition fails, or the DDL failed on a schema-only clone.
@@ -248,10 +248,10 @@ class Run:
             raise approval.refusal(digest, bad, str(self.folder.path))
 
     def approve(self, digest: str, by: str, steps: Collection[str] | None = None) -> None:
-        """Record the approval of the previews that `digest` names; where `steps` are named, for the sake of those alone.
+        """Record the approval of the previews of `digest`; if `steps` are given, of those only.
 
         Raises:
-            Declined: No preview of this run has that digest, or what is there now has drifted from it.
+            Declined: No preview of this run has that digest, or the target has drifted from it.
             PreconditionError: A precondition fails, or the DDL failed on a schema-only clone.
             UnknownOutcome: A precondition could not be looked at, or the DDL could not be tried.
         """
@@ -261,23 +261,23 @@ class Run:
                 f"No preview of this run has the digest {digest!r}.",
                 where=str(self.folder.path),
                 state="Nothing was changed.",
-                safe_next="Read the preview, then approve the digest that stands under it.",
+                safe_next="Read the preview, then approve the digest below it.",
             )
-        for known in dict.fromkeys([digest, state.previewed]):  # the latest one has looked last
+        for known in dict.fromkeys([digest, state.previewed]):  # the latest one has the newest results
             self.require_approvable(known, steps)
         for title, lines in self.drifted(digest).items():
             raise Declined(
-                f"Since it was previewed, {title} has drifted: {'; '.join(lines)}.",
+                f"{title} has drifted since its preview: {'; '.join(lines)}.",
                 where=str(self.folder.path),
                 state="Nothing was changed.",
-                safe_next="Take a new preview, read it, and approve that.",
+                safe_next="Preview again, read the preview, and approve it.",
             )
         if state.approved != digest:
             self.journal.append("approved", digest=digest, by=by)
         self.refresh()
 
     def drifted(self, digest: str) -> dict[str, list[str]]:
-        """The steps still to be begun that are not any more as a preview showed them: title -> what differs. Read-only."""
+        """Return the steps not begun yet that differ from their preview: title -> differences. Read-only."""
         state, tolerance = self.state, self.context.plan.drift_tolerance
         found = {}
         for name, approved in state.previews.get(digest, {}).items():
@@ -292,14 +292,14 @@ class Run:
         return found
 
     def is_still_approved(self) -> bool:
-        """Whether the approval covers what is to come: no step acted since it was given, or nothing drifted. Read-only."""
+        """Check whether the approval covers the remaining steps: no step acted since, or nothing drifted. Read-only."""
         approved = self.state.approved
         kinds = [event.kind for event in self.journal.events()]
         since = kinds[len(kinds) - kinds[::-1].index("approved") :] if approved else []
         return bool(approved) and not ({"applied", "failed"} & {*since} and self.drifted(approved))
 
     def escalation(self) -> str:
-        """The type that the checks just made call for instead, or "" where this one was enough."""
+        """Return the type to escalate to after the latest checks, "" if this one was sufficient."""
         plan = self.context.plan
         spec = plan.types[self.context.type]
         failed = [
@@ -312,32 +312,32 @@ class Run:
         return spec.escalates_to if failed and spec.escalates_to and self._has_more_to_do(spec.escalates_to) else ""
 
     def escalate(self) -> str:
-        """Go on as the next type of the plan's ladder, in this same run, keeping what is done; returns its name."""
+        """Escalate to the plan's next type in the same run, keeping finished steps; returns its name."""
         to, spec = self.escalation(), self.context.plan.types[self.context.type]
         after = self.state.checks["after"]
         because = "; ".join(f"{n}: {after[n]['summary']}" for n in spec.escalates_on if after[n]["status"] == Status.FAIL)
         return self.go_on_as(to, because)
 
     def go_on_as(self, to: str, because: str) -> str:
-        """Go on as another type in this same run, keeping what is done; returns its name."""
+        """Continue as another type in the same run, keeping finished steps; returns its name."""
         self.journal.append("escalated", **{"from": self.context.type, "to": to, "because": because})
         self._settle_option("escalation")
         return to
 
     def record(self, round_name: str, results: Iterable[Result]) -> list[Result]:
-        """Journal what checks found, and hand it back."""
+        """Journal the results of checks, and return them."""
         kept = list(results)
         if kept:
             self.journal.append_all([("checked", {"round": round_name, **asdict(result)}) for result in kept])
         return kept
 
     def recorded(self, round_name: str) -> list[Result]:
-        """What the checks of a round found, by the journal. Read-only."""
+        """Return the journaled results of a round. Read-only."""
         found = self.state.checks.get(round_name, {}).values()
         return [Result(r["name"], r["title"], Status(r["status"]), r["summary"], r["evidence"]) for r in found]
 
     def unwaived(self, results: Iterable[Result]) -> list[Result]:
-        """The results that are neither PASS nor waived; a waiver of a step covers its waivable preconditions. Read-only."""
+        """Return the results that are neither PASS nor waived; a step's waiver covers its preconditions. Read-only."""
         waived = self.state.waivers
         return [
             r
@@ -346,7 +346,7 @@ class Run:
         ]
 
     def require(self, results: list[Result]) -> list[Result]:
-        """Hand the results back if each is PASS or waived by name.
+        """Return the results if each is PASS or waived by name.
 
         Raises:
             PreconditionError: One failed.
@@ -357,19 +357,19 @@ class Run:
             raise kind(
                 "Not positively verified: " + "; ".join(f"{r.title} ({r.name}): {r.status}, {r.summary}" for r in bad),
                 where=str(self.folder.path),
-                state="Nothing more was begun. What was done is in the journal.",
-                safe_next="Correct what each names; then repeat the command, or run the cell again: nothing is done twice."
-                + (f" Or go on without, for a reason: --waive '{bad[0].name}: REASON'." if self._may_waive(bad) else ""),
+                state="No further step was begun. The journal shows what was done.",
+                safe_next="Fix each cause; then repeat the command, or run the cell again: no finished step is repeated."
+                + (f" Or continue without, for a reason: --waive '{bad[0].name}: REASON'." if self._may_waive(bad) else ""),
             )
         return results
 
     def _may_waive(self, results: Sequence[Result]) -> bool:
-        """Whether to advise a waiver: what is unknown may be waived, what failed is no matter of advice. Pure."""
+        """Check whether to suggest a waiver: only for an UNKNOWN result, never for a FAIL. Pure."""
         names = self.waivable()
         return verdict(results) is Status.UNKNOWN and all(result.name in names for result in results)
 
     def require_open(self) -> None:
-        """See that nobody has ended the run for good, or undone all of it. Read-only.
+        """Check that nobody has ended the run permanently, or undone all of it. Read-only.
 
         Raises:
             PreconditionError: Somebody has.
@@ -379,20 +379,20 @@ class Run:
                 f"This run was ended by {ended['by'] or 'nobody named'}: {ended['reason']}",
                 where=str(self.folder.path),
                 state="Nothing was changed.",
-                safe_next="Begin a new run with `runbook plan`; it finds what is done already. `runbook undo` undoes what "
-                "this one did.",
+                safe_next="Begin a new run with `runbook plan`; it finds steps that are done already. `runbook undo` undoes "
+                "this one.",
             )
 
         if self.state.is_undone:
             raise PreconditionError(
-                "This run was undone as a whole. What it previewed and approved holds no more.",
+                "This run was undone completely. Its previews and approval are no longer valid.",
                 where=str(self.folder.path),
                 state="Nothing was changed.",
                 safe_next=f"Plan a new run: {self.planned_again()}",
             )
 
     def planned_again(self) -> str:
-        """The command that plans a run with the same plan, target and choices. Read-only."""
+        """Return the command that plans a run with the same plan, target and choices. Read-only."""
         opened, state = self.state.opened, self.state
         chosen = ", ".join(f"{name}={value}" for name, value in state.choices.items() if name in self.details())
         options = {
@@ -406,18 +406,18 @@ class Run:
         return shlex.join(["runbook", "plan", *(word for n, v in options.items() if v for word in (f"--{n}", v))])
 
     def close_adapters(self) -> None:
-        """Let go of what this process holds open."""
+        """Close this process's connections and browsers."""
         self.context.adapters.close()
 
     def _has_more_to_do(self, type_name: str) -> bool:
-        """Whether a type has a step that is not done in this run, with the option that would then count. Read-only."""
+        """Check whether a type has an unfinished step in this run, with the option it would then use. Read-only."""
         plan, state = self.context.plan, self.state
         options = list(plan.types[type_name].options)
         option = state.option if not options or state.option in options else options[0]
         return not all(state.step(name).is_done for name in plan.steps_of(type_name, option))
 
     def _settle_option(self, by: str) -> None:
-        """Where the type has no such option as was chosen, go by its first."""
+        """Choose the type's first option if it lacks the chosen one."""
         state = self.refresh()
         options = list(self.context.plan.types[state.type].options) if state.type else []
         if options and state.option not in options:
@@ -437,7 +437,7 @@ class Run:
         return min(event.time for event in self.journal.events()) - timedelta(seconds=LOG_SECONDS)
 
     def _started(self) -> dict[str, datetime]:
-        """Service -> when a step of this run last began to start it; earlier where the clock was set back since."""
+        """Return service -> when this run last began to start it; earlier if the clock was set back since."""
         specs, events = self.context.plan.steps, self.journal.events()
         earliest = list(accumulate((event.time for event in reversed(events)), min))[::-1]
         begun = [(at, specs.get(e.data["step"])) for at, e in zip(earliest, events, strict=True) if e.kind == "started"]
@@ -454,5 +454,5 @@ class Run:
 
 
 def explain(error: BaseException) -> str:
-    """An error as the journal keeps it."""
+    """Format an error for the journal."""
     return str(error) if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What an approval covers: the digest of previews, and what has drifted since. Pure."""
+"""Approvals: the digest of previews, and drift since. Pure."""
 
 import hashlib
 import json
@@ -14,19 +14,19 @@ Approved = Mapping[str, Mapping[str, Any]]  # step -> "facts", "volumes" and "ke
 
 
 def bound(previews: Iterable[Preview]) -> dict[str, dict[str, Any]]:
-    """The part of previews that an approval binds, as the journal keeps it: each step's facts, volumes and list of rows."""
+    """Return what an approval binds of the previews: each step's facts, volumes and list of rows."""
     plain = {p.step: {"facts": dict(p.facts), "volumes": dict(p.volumes), "keys": p.keys} for p in previews}
     copied: dict[str, dict[str, Any]] = redact_values(json.loads(json.dumps(plain)))
     return copied
 
 
 def digest(approved: Approved) -> str:
-    """A short name for exactly these facts and volumes: 16 hex digits of a SHA-256."""
+    """Return the digest of exactly these facts and volumes: 16 hex digits of a SHA-256."""
     return hashlib.sha256(json.dumps(approved, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def drift(approved: Mapping[str, Mapping[str, Any]], preview: Preview, tolerance: float) -> list[str]:
-    """What differs between an approved step and its preview now, a line each.
+    """Return the differences between an approved step and its current preview, a line each.
 
     Args:
         approved: The step's approved "facts" and "volumes".
@@ -47,26 +47,26 @@ def drift(approved: Mapping[str, Mapping[str, Any]], preview: Preview, tolerance
 
 
 def refusal(digest: str, bad: Sequence[Result], where: str) -> RunbookError:
-    """The error that a preview cannot be approved for: what would stop a step later, each reason once. Pure."""
+    """Make the error of a preview that cannot be approved, with each reason once. Pure."""
     reasons: dict[str, list[str]] = {}
     for result in bad:
         reasons.setdefault(f"{result.status}, {result.summary}", []).append(f"{result.title} ({result.name})")
     may_waive = all(result.evidence.get("waivable", "step" not in result.evidence) for result in bad)
-    waive = f" Or go on without, for a reason: --waive '{bad[0].name}: REASON'." if may_waive else ""
+    waive = f" Or continue without, for a reason: --waive '{bad[0].name}: REASON'." if may_waive else ""
     return (PreconditionError if verdict(bad) is Status.FAIL else UnknownOutcome)(
         f"Preview {digest} cannot be approved: "
         + "; ".join(f"{', '.join(titles)}: {why}" for why, titles in reasons.items()),
         where=where,
         state="Nothing was changed.",
-        safe_next=f"Fix the cause; then take a new preview.{waive}",
+        safe_next=f"Fix the cause; then preview again.{waive}",
     )
 
 
 def read(text: str) -> dict[str, str]:
-    """The values that a parameter names.
+    """Parse the NAME=value parts of a parameter.
 
     Raises:
-        ParametersError: A part of it is not of the form NAME=value.
+        ParametersError: A part is not of the form NAME=value.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     pairs = [tuple(piece.strip() for piece in part.split("=", 1)) for part in parts]
@@ -74,22 +74,22 @@ def read(text: str) -> dict[str, str]:
         raise ParametersError(
             f"{wrong[0]!r} is not of the form NAME=value.",
             state="Nothing was touched.",
-            safe_next="Write STRATEGY=swap, for example; several are parted by commas.",
+            safe_next="Write STRATEGY=swap, for example; separate several with commas.",
         )
     return {pair[0]: pair[1] for pair in pairs}
 
 
 def require_known(wanted: Iterable[str], known: Mapping[str, object], what: str = "a choice here") -> None:
-    """See that each of some words is one that is known.
+    """Check that each name is known.
 
     Raises:
-        ParametersError: One is not.
+        ParametersError: A name is unknown.
     """
     if unknown := [name for name in wanted if name not in known]:
         raise ParametersError(
             f"{unknown[0]} is not {what}.",
             state="Nothing was touched.",
-            safe_next=f"What can be chosen: {', '.join(known) or 'nothing'}.",
+            safe_next=f"Possible choices: {', '.join(known) or 'none'}.",
         )
 
 
@@ -97,27 +97,27 @@ FEWEST = 3  # words
 
 
 def require_reason(reason: str, of: str, state: str, who: str = "Write") -> None:
-    """See that a reason says something. Pure.
+    """Check that a reason has at least three words. Pure.
 
     Args:
-        reason: What was given.
-        of: What it is called, as the error begins.
-        state: What was not done without it.
-        who: How the way on begins.
+        reason: The reason.
+        of: Its name, at the start of the error.
+        state: The error's state: what was not done.
+        who: The start of the error's remedy.
 
     Raises:
-        ParametersError: It has fewer than three words.
+        ParametersError: The reason has fewer than three words.
     """
     if len(reason.split()) < FEWEST:
         raise ParametersError(
-            f"{of} says too little: {reason!r}.",
+            f"{of} is too short: {reason!r}.",
             state=state,
             safe_next=f"{who} a sentence that a reviewer will understand months from now.",
         )
 
 
 def named_reason(text: str, known: Sequence[str]) -> tuple[str, str]:
-    """The name and the reason in "NAME: REASON"; of the known names, which may hold a colon, the longest that fits. Pure."""
+    """Split "NAME: REASON"; of the known names, which may contain a colon, the longest match counts. Pure."""
     fitting = [name for name in known if text.strip().startswith(f"{name}:")]
     name = max(fitting, key=len, default=text.partition(":")[0].strip())
     return name, text.strip()[len(name) + 1 :].strip()

@@ -1,4 +1,4 @@
-"""What people did by hand in place of the runbook, put on record afterwards."""
+"""Records of steps that people did by hand in place of the runbook."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from runbook_lib.results import not_passed
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.steps import Effect
 
-NOTHING = "Nothing was put on record."
+NOTHING = "Nothing was recorded."
 CLOCKS = 60  # seconds by which the clocks of two machines may differ
 
 
 def record(path: Path, step: str, result: Literal["done", "failed"], note: str, operator: str, at: str = "") -> RunState:
-    """Put on record what a person did in place of a step, and return the run's state. Changes the run folder.
+    """Record what a person did in place of a step, and return the run's state. Changes the run folder.
 
-    It makes no step done: the step looks at the target itself, and the checks decide.
+    The record does not mark the step as done: the step looks at the target itself, and the checks decide.
 
     Args:
         path: The run folder.
         step: The step, by its name in the plan.
-        result: How it ended, as the person says.
+        result: The result, as the person reports it.
         note: What was done and seen.
         operator: Who did it.
-        at: When, as ISO 8601 with its offset; now where it is empty.
+        at: When, as ISO 8601 with its offset; empty for now.
 
     Raises:
         ParametersError: The run has no such step, the time or a text is not usable, or the run was ended.
@@ -42,7 +42,7 @@ def record(path: Path, step: str, result: Literal["done", "failed"], note: str, 
         if not text.strip():
             raise _wrong(f"{name} is empty.", path, "Say who did it, what was done, and what was seen.")
     if state.ended:
-        raise _wrong("This run was ended for good.", path, "Record it in the run that goes on in its place.")
+        raise _wrong("This run was ended permanently.", path, "Record it in the run that replaces it.")
     from runbook_lib import report
 
     when, is_sealed = _moment(at, state, path), not report.verify(folder.path)
@@ -54,7 +54,7 @@ def record(path: Path, step: str, result: Literal["done", "failed"], note: str, 
 
 
 def look(run: Run) -> None:
-    """Look at the steps that people recorded as done; those whose effect is there, and checks pass, are found done.
+    """Look at the steps that people recorded as done; those with an effect and passing checks are found done.
 
     Reads the target; changes the journal only.
     """
@@ -75,16 +75,16 @@ def look(run: Run) -> None:
 
 
 def _moment(at: str, state: RunState, path: Path) -> str:
-    """The time as the journal has times."""
+    """Parse the time and format it for the journal."""
     now = datetime.now(UTC)
     try:
         moment = datetime.fromisoformat(at) if at else now
     except ValueError:
-        raise _wrong(f"--at is {at!r}, which is no time.", path, "Write it as 2026-05-01T03:20:00+02:00.") from None
+        raise _wrong(f"--at is {at!r}, which is not a time.", path, "Write it as 2026-05-01T03:20:00+02:00.") from None
     if moment.tzinfo is None:
         raise _wrong(f"--at is {at!r}, without its offset.", path, "Write it as 2026-05-01T03:20:00+02:00.")
     if moment.timestamp() > now.timestamp() + CLOCKS:
-        raise _wrong(f"--at is {at!r}, which is still to come.", path, "Give the time at which it was done.")
+        raise _wrong(f"--at is {at!r}, which is in the future.", path, "Give the time at which it was done.")
     if moment.timestamp() < state.began.timestamp() - CLOCKS:
         raise _wrong(f"--at is {at!r}, before the run began.", path, "Give the time at which it was done.")
     return moment.astimezone(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Cleans up what a run left pending, such as its undo data, for good, after a preview of its own."""
+"""Permanently cleans up what a run left pending, such as undo data, after its own preview."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from runbook_lib.steps import Preview, Step, step_named
 
 
 def preview(run: Run, item: str = "", approved: str = "") -> tuple[str, list[Preview]]:
-    """What cleaning up would do, and the digest that an approval names; one item where it is named. Read-only.
+    """Preview the cleanup, or that of one item, and return its digest for an approval. Read-only.
 
     Raises:
         ParametersError: The run has no such pending cleanup.
@@ -24,18 +24,18 @@ def preview(run: Run, item: str = "", approved: str = "") -> tuple[str, list[Pre
 
 
 def clean_up(run: Run, digest: str, approved: str, item: str = "") -> None:
-    """Do the cleanup that a preview showed, and seal the folder again. Changes the target, for good.
+    """Do the previewed cleanup, and seal the folder again. Changes the target permanently.
 
-    An approval covers the rest of what it approved, so the same command resumes a purge that was interrupted.
+    The approval stays valid for the rest, so the same command resumes an interrupted purge.
 
     Raises:
-        Declined: The digest approved is not the preview's.
+        Declined: The approved digest is not the preview's.
     """
     names = _named(run, item, approved)
     resumed = set(names) <= _approved_before(run, approved) != set()
     if digest != approved and not resumed:
         raise Declined(
-            f"The preview is {digest} now, and {approved} was approved.",
+            f"The preview is {digest} now, but {approved} was approved.",
             where=str(run.folder.path),
             state="Nothing was changed.",
             safe_next="Read the preview, then approve its digest.",
@@ -48,9 +48,9 @@ def clean_up(run: Run, digest: str, approved: str, item: str = "") -> None:
 
 
 def clean_up_due(run: Run) -> None:
-    """Clean up what a killed process left that keeps others from looking at the target. Changes the target, if needed.
+    """Clean up what a killed process left that blocks any look at the target. Changes the target, if needed.
 
-    What is waived is tried once: where it fails, it stays pending cleanup, and the run goes on.
+    A waived item is tried once: if that fails, it stays pending cleanup, and the run continues.
 
     Raises:
         PreconditionError: Another process acts in this run, or on its target.
@@ -66,14 +66,14 @@ def clean_up_due(run: Run) -> None:
 
 
 def _journal_left(run: Run, name: str, left: str) -> None:
-    """Journal once what a waived item of cleanup leaves, "" for nothing."""
+    """Journal once what is left of a waived cleanup item, "" for nothing."""
     item = run.state.pending.get(name)
     if item and left and left != item["text"]:
         run.journal.append("owed", **{**item, "text": left})
 
 
 def _due(run: Run) -> list[str]:
-    """The pending cleanup that is due at once. Read-only."""
+    """Return the pending cleanup that is due immediately. Read-only."""
     own = {n: d for n, d in run.state.pending.items() if d["step"] in run.context.plan.steps}
     return [n for n, d in own.items() if d.get("its", n) in step_named(run.context, d["step"]).DUE_AT_ONCE]
 
@@ -86,14 +86,14 @@ def _clean_up(run: Run, names: Sequence[str]) -> None:
 
 
 def _step(run: Run, name: str) -> tuple[Step, str]:
-    """The step that tidies up, and what it calls that itself: what was adopted is named after the run that left it."""
+    """Return the step that cleans an item up, and the step's own name for it; adopted items name their run."""
     item = run.state.pending[name]
     if item["step"] not in run.context.plan.steps:
         raise ParametersError(
-            f"{item['step']}, which left {name}, is no step of this run's plan.",
+            f"{item['step']}, which left {name}, is not a step of this run's plan.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"Take the plan of the run that left it: runbook purge {run.folder.path.with_name(item['of'])}",
+            safe_next=f"Use the plan of the run that left it: runbook purge {run.folder.path.with_name(item['of'])}",
         )
     if "of" not in item:
         return step_named(run.context, item["step"]), name
@@ -108,7 +108,7 @@ def _step(run: Run, name: str) -> tuple[Step, str]:
 
 
 def _approved_before(run: Run, approved: str) -> set[str]:
-    """The cleanup that the purge approved last covers, done or not, where its digest is this one. Read-only."""
+    """Return the cleanup that the last approved purge covers, done or not, if it has this digest. Read-only."""
     before = run.state.purge
     return set(before["debts"]) if before and before["digest"] == approved else set()
 

@@ -19,7 +19,7 @@ from runbook_lib.steps import Effect, Facts, Step, step_named
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a step: how it came about, what it left, what its verification found."""
+    """The result of a step: how it was reached, what it left, and its verification."""
 
     step: str
     title: str
@@ -31,13 +31,13 @@ class Done:
 
 
 def apply(run: Run, name: str) -> Done:
-    """Carry a step out, or go on with it, unless its effect is there already. Changes the target.
+    """Apply or resume a step, unless its effect exists already. Changes the target.
 
     Raises:
         Declined: No approval covers the step.
-        PreconditionError: Something must hold and does not, or the live facts have drifted from those approved.
+        PreconditionError: A precondition fails, or the live facts have drifted from the approved ones.
         UnknownOutcome: Whether the step was done is unknown.
-        StepFailed: It was begun and did not end as it should.
+        StepFailed: It was begun and failed.
     """
     with run.folder.lock():
         state = run.refresh()
@@ -45,19 +45,19 @@ def apply(run: Run, name: str) -> Done:
         step = _step(run, name)
         if _built_upon(run, state, name):
             return _done(
-                run, step, "already done, by the journal; later steps build on it", state.step(name).seconds or 0, []
+                run, step, "already done (by the journal); later steps build on it", state.step(name).seconds or 0, []
             )
         with leased(run), step.sessions():
             return _carried_out(run, state, step)
 
 
 def undo(run: Run, name: str) -> Done:
-    """Put back what a step changed. Changes the target.
+    """Undo a step. Changes the target.
 
     Raises:
-        Declined: The step was not done in this run, or a later one stands on what it changed.
+        Declined: The step was not done in this run, or a later one depends on its change.
         PreconditionError: It would leave services running in a combination that the plan does not allow.
-        StepFailed: It could not be put back.
+        StepFailed: It could not be undone.
     """
     with run.folder.lock():
         state = run.refresh()
@@ -67,7 +67,7 @@ def undo(run: Run, name: str) -> Done:
                 f"“{step.title}” was not done in this run, so there is nothing to undo.",
                 where=str(run.folder.path),
                 state="Nothing was changed.",
-                safe_next="Look at `runbook status`.",
+                safe_next="See `runbook status`.",
             )
         _require_last(run, state, step)
         _require_allowed(run, state, step, undo=True)
@@ -85,7 +85,7 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
                 f"Whether “{step.title}” was done is unknown: {probe.detail}.",
                 where=run.context.target.name,
                 state="Nothing was begun.",
-                safe_next="Look at the target by hand; then run the step again, or undo it.",
+                safe_next="Inspect the target by hand; then run the step again, or undo it.",
             )
     if probe.effect is Effect.DONE:
         if not state.step(step.name).is_done:
@@ -112,9 +112,9 @@ def _carried_out(run: Run, state: RunState, step: Step) -> Done:
 
 
 def _make_ready(run: Run, state: RunState, first: str) -> None:
-    """Before the first step, have all that are to be applied make ready. Changes the target, but nothing users see.
+    """Before the first step, make all remaining steps ready. Changes the target, but nothing users see.
 
-    Those are compared with their approval here, and not once more while users wait: what each acts on, it looks at itself.
+    It compares them with their approval here, not again while users wait; each step checks what it acts on itself.
     """
     if not state.begun_since:
         ready = [step for step in run.steps.values() if type(step).make_ready is not Step.make_ready]
@@ -128,7 +128,7 @@ def _make_ready(run: Run, state: RunState, first: str) -> None:
 
 
 def _do_first(run: Run, state: RunState, step: Step) -> None:
-    """Where users would wait from this step on, do before it what need not be done meanwhile. Changes the target."""
+    """If users wait from this step on, apply the steps first that need not run during the outage. Changes the target."""
     if step.BEGINS_OUTAGE:
         for other in run.steps.values():
             if other.goes_first and not state.step(other.name).is_done:
@@ -137,7 +137,7 @@ def _do_first(run: Run, state: RunState, step: Step) -> None:
 
 @contextmanager
 def _refusals_journaled(run: Run, step: Step) -> Iterator[None]:
-    """Journal why a step was not begun, so that no recovery path offers it for as long as that is the last word on it."""
+    """Journal why a step was not begun, so that no recovery path offers it while that is its last result."""
     try:
         yield
     except (PreconditionError, UnknownOutcome) as error:
@@ -147,7 +147,7 @@ def _refusals_journaled(run: Run, step: Step) -> Iterator[None]:
 
 @contextmanager
 def _cannot_be_told(run: Run, step: Step) -> Iterator[None]:
-    """Say of what cannot be reached that the step's effect is not known. Read-only."""
+    """Turn an unreachable target into an unknown effect of the step. Read-only."""
     try:
         yield
     except AdapterError as error:
@@ -172,7 +172,7 @@ def _step(run: Run, name: str) -> Step:
 
 
 def _built_upon(run: Run, state: RunState, name: str) -> bool:
-    order, begun = list(run.steps), state.begun_since  # what an earlier type did is probed again
+    order, begun = list(run.steps), state.begun_since  # steps of an earlier type are probed again
     if not state.step(name).is_done or name not in begun:
         return False
     later = order[order.index(name) + 1 :]
@@ -180,27 +180,27 @@ def _built_upon(run: Run, state: RunState, name: str) -> bool:
 
 
 def _require_last(run: Run, state: RunState, step: Step) -> None:
-    """Stop where a later step has to be undone first."""
+    """Raise if a later step must be undone first."""
     begun = _begun(run, state)
     standing = {name for name, other in begun.items() if _stands(state, other)}
     if first := to_be_undone_first({name: other.spec for name, other in begun.items()}, step.name, standing):
         titles = ", then ".join(f"“{begun[name].title}” ({name})" for name in first)
         raise Declined(
-            f"“{step.title}” cannot be undone while later steps stand on what it changed.",
+            f"“{step.title}” cannot be undone while later steps depend on its change.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"Undo first {titles}; then this one.",
+            safe_next=f"First undo {titles}; then this one.",
         )
 
 
 def _begun(run: Run, state: RunState) -> dict[str, Step]:
-    """The steps that this run began, in order; those of a type from which it escalated are among them."""
+    """Return the steps that this run began, in order, including those of a type before an escalation."""
     steps = run.steps
     return {name: steps.get(name) or step_named(run.context, name) for name in state.steps}
 
 
 def _stands(state: RunState, step: Step) -> bool:
-    """Whether a step of this run stands, done or half done; what was begun and cannot be looked at counts. Read-only."""
+    """Check whether a step of this run has an effect, full or partial; one that cannot be looked at counts. Read-only."""
     known = state.step(step.name)
     if not known.begun_here or known.is_done:
         return known.begun_here
@@ -221,29 +221,29 @@ def _require_approval(run: Run, state: RunState, step: Step, *, fresh: bool) -> 
         )
     if lacking := step.approval_gap(approved):
         raise Declined(
-            f"“{step.title}” cannot be carried out on this approval: {lacking}.",
+            f"“{step.title}” cannot be executed under this approval: {lacking}.",
             where=run.context.target.name,
             state="This step was not begun.",
-            safe_next="Take a new preview, read it, and approve that.",
+            safe_next="Preview again, read the preview, and approve it.",
         )
     if fresh and (lines := approval.drift(approved, step.preview(), run.context.plan.drift_tolerance)):
         raise PreconditionError(
-            f"Since it was approved, “{step.title}” has drifted: {'; '.join(lines)}.",
+            f"“{step.title}” has drifted since its approval: {'; '.join(lines)}.",
             where=run.context.target.name,
             state="This step was not begun.",
-            safe_next="Take a new preview, read it, and approve that.",
+            safe_next="Preview again, read the preview, and approve it.",
         )
 
 
 def _require_allowed(run: Run, state: RunState, step: Step, *, undo: bool = False) -> None:
-    """Stop where the step would leave a running service in a combination outside the plan's compatibility table."""
+    """Raise if the step would leave a running service in a combination outside the plan's compatibility table."""
     found = recovery_path.refused(recovery_path.rules_of(run.context), recovery_path.effects_of(state), step.name, undo=undo)
     if found:
         raise PreconditionError(
             f"{'Undoing ' if undo else ''}“{step.title}” is refused by the plan's compatibility table: {found}.",
             where=run.context.target.name,
             state="This step was not begun.",
-            safe_next="Keep to the order of the plan's steps; `runbook service-back RUN` shows the nearest way to "
+            safe_next="Keep to the order of the plan's steps; `runbook service-back RUN` shows the nearest recovery path to "
             "services that run in an allowed combination.",
         )
 
@@ -264,7 +264,7 @@ def _act(run: Run, step: Step, action: Literal["apply", "undo"], act: Callable[[
             f"“{step.title}” failed: {known.what}",
             where=known.where or run.context.target.name,
             state=known.state or "It may be half done.",
-            safe_next=known.safe_next or "Run the cell again: the step is probed before it goes on. Or undo it.",
+            safe_next=known.safe_next or "Run the cell again: the step is probed before it resumes. Or undo it.",
             offers=known.offers,
         ) from error
     seconds = round(monotonic() - begun, 3)
@@ -280,11 +280,11 @@ def _verified(run: Run, step: Step) -> list[Result]:
     if bad := not_passed(results):
         run.journal.append("failed", step=step.name, error="; ".join(f"{r.status}: {r.summary}" for r in bad))
         raise StepFailed(
-            f"“{step.title}” was carried out, but its verification says: "
+            f"“{step.title}” was executed, but its verification found: "
             + "; ".join(f"{r.title}: {r.status}, {r.summary}" for r in bad),
             where=run.context.target.name,
-            state="The step's effect is there; it is not what it should be.",
-            safe_next="Do not go on. Undo the step; or fix the cause, and repeat the command or run the cell again.",
+            state="The step's effect exists, but is not as expected.",
+            safe_next="Do not continue. Undo the step; or fix the cause, and repeat the command or run the cell again.",
         )
     return results
 
@@ -296,7 +296,7 @@ def _done(run: Run, step: Step, how: str, seconds: float, results: list[Result])
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let an interrupt end the step at once; a kernel running an awaiting cell would only take note of it."""
+    """Let an interrupt end the step immediately; a kernel in an awaiting cell would only record it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""One run per target: holds the target while a step of a run acts, takes it over, and lets go of it.
+"""One run per target: locks the target while a step acts, takes it over, and releases it.
 
-A target is held twice: on this host, by a lock in its checkouts, and in its database. A type that leaves the database alone
-goes by the lock on this host where the database does not answer.
+A target is locked twice: on this host, in its checkouts, and in its database. A type that does not touch the database
+relies on the lock on this host if the database does not answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ from runbook_lib.system import temporary
 
 
 def adopt(run: Run) -> None:
-    """Make the pending cleanup of each run taken over this run's own, once. Changes this run's journal only.
+    """Adopt the pending cleanup of each run taken over, once. Changes this run's journal only.
 
     Raises:
-        UnknownOutcome: The journal of such a run is nowhere, and nobody waived that.
+        UnknownOutcome: The journal of such a run cannot be found, and nobody waived that.
     """
     adopted = {event.data["run"] for event in run.journal.events() if event.kind == "adopted"}
     for taken in run.state.takeovers:
-        if (name := taken.get("run")) and name not in adopted:  # a take-over by an older version names no run
+        if (name := taken.get("run")) and name not in adopted:  # older versions did not record the run
             _adopt(run, name, Path(taken.get("folder") or run.folder.path.parent / name))
     run.require([result for result in run.recorded("prerequisites") if result.name == TAKEN_OVER])
 
@@ -47,13 +47,13 @@ def _adopt(run: Run, name: str, folder: Path) -> None:
             adopted = {"debt": f"{item} of {name}", "step": data["step"], "of": name, "its": item}
             run.journal.append("owed", **adopted, text=f"{data['text']} (left by run {name}, of another plan)")
     for step in [step for step, spec in steps.items() if ACCESS in spec.touches().changes]:
-        with suppress(AdapterError):  # where the database does not answer, the other run's journal counts
+        with suppress(AdapterError):  # without the database, the other run's journal decides
             step_named(run.context, step).adopt_existing()
     found = f"{len(pending)} items of pending cleanup were adopted: {', '.join(pending) or 'none'}"
-    unknown = f"the journal of run {name} is neither in {folder} nor in the target's database: look for it by hand"
+    unknown = f"the journal of run {name} is neither in {folder} nor in the target's database: search for it by hand"
     result = Result(
         TAKEN_OVER,
-        "What the run that was taken over froze or kept is known",
+        "The freezes and kept data of the run taken over are known",
         Status.PASS if events else Status.UNKNOWN,
         found if events else unknown,
     )
@@ -62,7 +62,7 @@ def _adopt(run: Run, name: str, folder: Path) -> None:
 
 
 def _moves(events: Sequence[Event], until: str) -> list[dict[str, str]]:
-    """The moves of checkouts that a run began and did not end: which, from where to where, between which times. Pure."""
+    """Return the checkout moves that a run began and did not end: checkout, commits and times. Pure."""
     state = replay(events) if events else None
     approved = state.previews.get(state.approved, {}) if state else {}
     began = {event.data["step"]: event.at for event in events if event.kind == "started"}
@@ -81,7 +81,7 @@ def _in_folder(folder: Path) -> Sequence[Event]:
 
 
 def _in_database(run: Run, name: str) -> Sequence[Event]:
-    """The events that the target's database holds a copy of, where it answers; the last second may be missing."""
+    """Return the events copied to the target's database, if it answers; the last second may be missing."""
     with suppress(AdapterError, JournalError), run.context.adapters.postgres.connect() as connection:
         lines = mirror.received(connection, name)
         with temporary.directory() as directory:
@@ -91,19 +91,19 @@ def _in_database(run: Run, name: str) -> Sequence[Event]:
     return []
 
 
-WITHOUT = "The database's lease could not be taken, so that a run from another machine would not be seen"
+WITHOUT = "The database's lease could not be taken, so a run from another machine would not be noticed"
 
 
 @contextmanager
 def leased(run: Run) -> Iterator[None]:
-    """Hold the run's target while the block runs, whatever its type; pending cleanup of a run taken over is adopted.
+    """Lock the run's target while the block runs, and adopt the pending cleanup of a run taken over.
 
-    The lease outlasts the block where a step of this run has an effect, or the target was taken over.
+    The lease outlasts the block if a step of this run has an effect, or the target was taken over.
     Changes the target's lease only.
 
     Raises:
-        PreconditionError: Another run acts on the target now, was left behind or waits, this run was taken up elsewhere, or
-            a pooler stands in between.
+        PreconditionError: Another run acts on the target, was abandoned or waits; this run was resumed elsewhere; or a
+            pooler is in between.
         AdapterError: The server cannot be reached, and the type needs it.
     """
     run.refresh()
@@ -119,18 +119,18 @@ def leased(run: Run) -> Iterator[None]:
             yield
         finally:
             if not (_acted(run) or run.state.takeovers) or _over(run):
-                with suppress(AdapterError):  # the error that ended the block counts, not this one; the row stays this run's
+                with suppress(AdapterError):  # the block's own error counts, not this one; the row stays this run's
                     _release(run)
 
 
 def take_over(run: Run, reason: str) -> None:
-    """Take the target over from a run that was left behind, for a reason that the journal keeps.
+    """Take the target over from an abandoned run, for a reason that the journal keeps.
 
-    Its pending cleanup is this run's from then on. Nothing happens where no other run has the target.
+    This run adopts its pending cleanup. Does nothing if no other run has the target.
     Changes the target's lease only.
 
     Raises:
-        ParametersError: The reason says nothing.
+        ParametersError: The reason is too short.
         PreconditionError: That run acts at this moment.
         AdapterError: The server cannot be reached, and the type needs it.
     """
@@ -153,7 +153,7 @@ def take_over(run: Run, reason: str) -> None:
 
 
 def let_go(run: Run) -> None:
-    """Give the target back where nothing of this run is left to finish; what is not verified keeps it.
+    """Release the target if nothing of this run is left to finish; an unverified run keeps it.
 
     Changes the target's lease only.
     """
@@ -164,11 +164,11 @@ def let_go(run: Run) -> None:
         if _release(run):
             run.journal.append("released", database=run.context.adapters.postgres.database)
     except AdapterError as error:
-        run.journal.append("noted", text=f"The lease in the target's database could not be given back: {error.what}")
+        run.journal.append("noted", text=f"The lease in the target's database could not be released: {error.what}")
 
 
 def give_back(run: Run) -> bool:
-    """Give the target back whatever this run left there; returns whether it had it. Changes the target's lease only.
+    """Release the target whatever this run left there; returns whether it had it. Changes the target's lease only.
 
     Raises:
         PreconditionError: A process acts on the target now.
@@ -187,17 +187,17 @@ def give_back(run: Run) -> bool:
 
 
 def _release(run: Run) -> bool:
-    """Give the target back, whatever this run has left; returns whether it had it. Changes the target's lease only.
+    """Release the target without checks; returns whether this run had it. Changes the target's lease only.
 
     Raises:
-        AdapterError: The server cannot be reached: on this host the target is given back all the same.
+        AdapterError: The server cannot be reached: the lock on this host is released in any case.
     """
     on_host = run.context.host_lease.release()
     return run.context.adapters.lease.release() or on_host
 
 
 def _database_is_held(run: Run, held: ExitStack) -> bool:
-    """Hold the database until `held` ends; False where it does not answer and the type can do without."""
+    """Lock the database until `held` ends; False if it does not answer and the type does not need it."""
     if not _needs_database(run) and run.context.adapters.prepared.get(WITHOUT):
         return False
     try:
@@ -205,9 +205,7 @@ def _database_is_held(run: Run, held: ExitStack) -> bool:
     except AdapterError as error:
         if _needs_database(run):
             raise
-        run.context.adapters.prepared[WITHOUT] = (
-            True  # a network that swallows what is sent would cost each step its time-out
-        )
+        run.context.adapters.prepared[WITHOUT] = True  # a network that drops packets would cost each step a time-out
         run.journal.append("noted", text=f"{WITHOUT}: {error.what}")
         return False
     return True
@@ -220,19 +218,19 @@ def _needs_database(run: Run) -> bool:
 def _require_newest(run: Run) -> None:
     if run.context.adapters.lease.is_outdated(run.journal.events()):
         raise PreconditionError(
-            "This run was taken up on another machine: the target's database holds a journal of it that this one has not.",
+            "This run was resumed on another machine: the target's database has journal events that this folder lacks.",
             where=str(run.folder.path),
             state="Nothing was begun by this process.",
-            safe_next="Look at it with `runbook status --from-target`; go on there, or take it up here into another folder.",
+            safe_next="See it with `runbook status --from-target`; continue there, or resume it here in another folder.",
         )
 
 
 def _acted(run: Run) -> bool:
-    """Whether a step of this run has an effect, done or half done. Read-only."""
+    """Check whether a step of this run has an effect, done or half done. Read-only."""
     return any(step.begun_here for step in run.state.steps.values())
 
 
 def _over(run: Run) -> bool:
-    """Whether the last word on the run is that nothing of it is left to finish. Read-only."""
+    """Check whether the run's last outcome leaves nothing to finish. Read-only."""
     last = [event for event in run.journal.events() if event.kind in ("started", "outcome")][-1:]
     return any(event.data.get("status") in ("verified", "waived", "undone", "ended") for event in last)

@@ -1,4 +1,4 @@
-"""The life of a run: begun, resumed where it was left, judged by its checklist, closed with an outcome and an archive."""
+"""The life of a run: begin, resume, judge by its checklist, close with an outcome and an archive."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def open_new(
     incident: str = "",
     outputs: Path = ROOT / "outputs",
 ) -> Run:
-    """Begin a run: read plan and target, make its folder, journal who, what and why.
+    """Begin a run: read plan and target, create its folder, journal who, what and why.
 
     Raises:
-        ParametersError: Anything about the plan, the target or the parameters is wrong; no folder was made.
+        ParametersError: The plan, the target or a parameter is wrong; no folder was created.
     """
     register_environment()
     plan, target = load_plan(plan_file), load_target(target_file)
@@ -80,10 +80,10 @@ def open_new(
 
 
 def read(path: Path) -> tuple[RunFolder, Plan, RunState]:
-    """A run's folder, its plan and its state by the journal, without its target. Read-only.
+    """Read a run's folder, plan and journaled state, without its target. Read-only.
 
     Raises:
-        ParametersError: The folder holds no run.
+        ParametersError: The folder has no run.
     """
     folder = RunFolder.open(located(path))
     state = replay(Journal(folder.journal_path).events())
@@ -91,10 +91,10 @@ def read(path: Path) -> tuple[RunFolder, Plan, RunState]:
 
 
 def open_existing(path: Path, operator: str = "") -> Run:
-    """Take up a run in its folder, where it was left.
+    """Open an existing run in its folder.
 
     Raises:
-        ParametersError: The folder holds no run, or its target does not fit its plan.
+        ParametersError: The folder has no run, or its target does not fit its plan.
         PreconditionError: The plan has changed since the run began.
     """
     register_environment()
@@ -110,7 +110,7 @@ def open_existing(path: Path, operator: str = "") -> Run:
 
 
 def require_same_plan(state: RunState) -> None:
-    """Make sure that a run's plan is as it was when the run began. Read-only.
+    """Check that a run's plan has not changed since the run began. Read-only.
 
     Raises:
         PreconditionError: It has changed.
@@ -121,17 +121,17 @@ def require_same_plan(state: RunState) -> None:
             "The plan has changed since this run began.",
             where=str(plan_file),
             state="Nothing was touched by this process.",
-            safe_next="Put the plan back as it was, or begin a new run, which finds what is done already.",
+            safe_next="Restore the plan, or begin a new run, which finds steps that are done already.",
         )
 
 
 def recorded(name: str) -> Path:
-    """The file that a journal names, wherever this process runs: relative names are below the project. Pure."""
+    """Return the path of a file in a journal; relative names are below the project, wherever this process runs. Pure."""
     return ROOT / name
 
 
 def _portable(path: Path) -> str:
-    """A path below the project as it is from there, so that the journal can be read on another machine."""
+    """Return a path below the project as a relative one, so that the journal can be read on another machine."""
     full = located(path).resolve()
     return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(full)
 
@@ -140,27 +140,27 @@ EXIT_CODES = {"verified": 0, "declined": 1, "failed": 3, "waived": 4, "service-b
     "undone": 0,
     "ended": 4,
 }
-ENDED_WELL = ("verified", "waived", "service-back", "escalated")  # as far as they were to go
-GOES_ON = "`runbook run` with this run folder goes on from here, and 08-service-back looks for a way back again"
+ENDED_WELL = ("verified", "waived", "service-back", "escalated")  # outcomes without an error
+GOES_ON = "`runbook run` with this run folder resumes here, and 08-service-back looks for a recovery path again"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, in a word, an exit code and a sentence."""
+    """The outcome of a run: a word, an exit code and a sentence."""
 
     status: str
     summary: str
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a command that ends so."""
+        """The exit code of a command with this outcome."""
         return EXIT_CODES[self.status]
 
 
 def verify(run: Run) -> list[Result]:
-    """Make every check of the rollback type's checklist that applies here; what does not is journaled. Read-only.
+    """Run every check of the type's checklist that applies here, and journal the others. Read-only.
 
-    Where a run has ended, the result of a check that cannot be made again stays.
+    After the run has ended, a check that cannot run again keeps its result.
     """
     names = run.context.plan.types[run.context.type].checks
     left_out = {name: why for name in names if (why := checks.does_not_apply(run.context, name))}
@@ -172,7 +172,7 @@ def verify(run: Run) -> list[Result]:
 
 
 def judge(plan: Plan, state: RunState) -> Outcome:
-    """What the record of a run adds up to; only positively verified is success. Pure."""
+    """Judge a run from its state; only positively verified is success. Pure."""
     if state.ended:
         return Outcome("ended", _left_by(state))
     if state.escalations and state.escalations[-1]["to"] == state.type and not state.begun_since:
@@ -189,13 +189,11 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     ]
     if undone:
         if set(undone) <= set(state.said_done):
-            return Outcome(
-                "unknown", f"done by hand, by what people recorded, and not seen by the runbook: {', '.join(undone)}"
-            )
+            return Outcome("unknown", f"recorded as done by hand, and not seen by the runbook: {', '.join(undone)}")
         unknown = [name for name in undone if state.step(name).status == "started"]
         what = f"not done: {', '.join(undone)}"
         if state.served:
-            back = "every service runs again in a combination that the plan allows, and the rollback is not finished"
+            back = "every service runs again in a combination that the plan allows, but the rollback is not finished"
             return Outcome("service-back", f"{back}; {what}. Next: {GOES_ON}")
         return Outcome("unknown", f"{what}; unknown: {', '.join(unknown)}") if unknown else Outcome("failed", what)
     found = {name: state.checks.get("after", {}).get(name, {}).get("status") for name in state.due(spec.checks)}
@@ -203,7 +201,7 @@ def judge(plan: Plan, state: RunState) -> Outcome:
     unknown = [name for name, status in found.items() if status not in (Status.PASS, Status.FAIL)]
     waived = [name for name in [*failed, *unknown] if name in state.waivers]
     if [name for name in failed if name not in waived]:
-        said = [f"{plan.checks[name].title} ({name}): {found[name] or 'not made'}" for name in [*failed, *unknown]]
+        said = [f"{plan.checks[name].title} ({name}): {found[name] or 'not run'}" for name in [*failed, *unknown]]
         return Outcome("failed", "; ".join(said))
     if waived != [*failed, *unknown] or not all(found[name] for name in waived):
         text = f"not positively verified: {', '.join([*failed, *unknown])}"
@@ -224,7 +222,7 @@ def _of(count: int, but: list[str]) -> str:
 
 
 def close(run: Run, outcome: Outcome | None = None) -> Outcome:
-    """Journal the outcome, by the record where none is given, and give the target back where nothing is left to finish."""
+    """Journal the outcome, judged from the state by default, and release the target if nothing is left to finish."""
     ended = outcome or judge(run.context.plan, run.state)
     run.journal.append("outcome", status=ended.status, exit_code=ended.exit_code, summary=ended.summary)
     let_go(run)
@@ -235,14 +233,14 @@ def close(run: Run, outcome: Outcome | None = None) -> Outcome:
 
 
 def end(run: Run, reason: str) -> Outcome:
-    """End a run that nobody will finish, for a reason that stays on record, and give its lease back.
+    """End a run that nobody will finish, for a reason that is recorded, and release its lease.
 
     Changes the target's lease row only.
 
     Raises:
-        ParametersError: The reason says nothing.
+        ParametersError: The reason is too short.
         PreconditionError: The run has ended, or a process acts in it now.
-        AdapterError: The server cannot be reached, so the lease could not be given back; the run goes on.
+        AdapterError: The server cannot be reached, so the lease could not be released; the run stays open.
     """
     require_reason(reason, "The reason for ending the run", "The run was not ended.")
     run.require_open()
@@ -253,12 +251,12 @@ def end(run: Run, reason: str) -> Outcome:
 
 
 def notebook_of(plan: Plan, type_name: str) -> str:
-    """The name of the notebook that walks a type: the one that the plan gives, else the type's own. Pure."""
+    """Return the name of a type's notebook: the plan's, else the type's own. Pure."""
     return plan.types[type_name].notebook or type_name
 
 
 def _left_by(state: RunState) -> str:
-    """What a run that was ended leaves on the target, in a sentence."""
+    """Describe in a sentence what an ended run leaves on the target."""
     done = [name for name, step in state.steps.items() if step.begun_here]
     by = f"ended by {state.ended['by'] or 'nobody named'}: {state.ended['reason']}"
     left = f"it leaves {len(done)} steps as they are: {', '.join(done)}" if done else "it leaves no step on the target"
@@ -267,12 +265,12 @@ def _left_by(state: RunState) -> str:
 
 
 def write_archive(run: Run) -> None:
-    """Write log, report and manifest of a run as it stands now."""
+    """Write log, report and manifest of a run in its current state."""
     archive(run.folder, run.context.plan)
 
 
 def archive(folder: RunFolder, plan: Plan) -> None:
-    """Write log, report and manifest of a run's folder by its journal; its target is not needed."""
+    """Write log, report and manifest of a run's folder from its journal, without its target."""
     from runbook_lib import report
 
     journaled = Journal(folder.journal_path).events()
@@ -283,13 +281,13 @@ def archive(folder: RunFolder, plan: Plan) -> None:
 
 
 def is_sealed(run: Run) -> bool:
-    """Whether the run was sealed and is as it was then. Read-only."""
+    """Check whether the run was sealed and has not changed since. Read-only."""
     from runbook_lib import report
 
     return not report.verify(run.folder.path)
 
 
 def seal_again(run: Run) -> None:
-    """Write the archive again where a run has gone on since it was sealed, unless another process acts in it."""
+    """Write the archive again if the run has changed since it was sealed, unless another process acts in it."""
     if not run.folder.held_by() and not is_sealed(run):
         write_archive(run)

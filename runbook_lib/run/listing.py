@@ -1,4 +1,4 @@
-"""The runs and rehearsals that a folder holds, newest first."""
+"""The runs and rehearsals of a folder, newest first."""
 
 from __future__ import annotations
 
@@ -20,41 +20,40 @@ from runbook_lib.records import Records
 from runbook_lib.records.record import read
 from runbook_lib.records.walk import Walk, walked
 
-HEAD = ["when (UTC)", "what", "type", "target", "outcome", "took", "services down", "name"]
+HEAD = ["name, when (UTC), what", "type", "target", "outcome", "took", "down"]
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What a folder holds: runs and rehearsals, newest first, those on record, and what cannot be read, with the reason."""
+    """The runs and rehearsals of a folder, newest first, the rehearsal records, and unreadable files with the reason."""
 
     walks: Sequence[Walk]
     recorded: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[list[str]]:
-        """A row each, as `HEAD` names its cells. Pure."""
+        """Return the table's rows, with the cells of `HEAD`. Pure."""
         return [
             [
-                f"{each.at:%Y-%m-%d %H:%M}",
-                ("rehearsal" if each.environment == "rehearsal" else "run") + ", on record" * (each.name in self.recorded),
+                f"{each.name}\n{each.at:%Y-%m-%d %H:%M}, {'rehearsal' if each.environment == 'rehearsal' else 'run'}"
+                + ", on record" * (each.name in self.recorded),
                 f"{each.type or 'none yet'} {each.option}".strip(),
                 each.target,
                 each.outcome,
                 "" if each.seconds is None else clock(each.seconds),
                 each.outage,
-                each.name,
             ]
             for each in self.walks
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the listing as plain values."""
         walks = [{**each.model_dump(mode="json"), "recorded": each.name in self.recorded} for each in self.walks]
         return {"runs": walks, "unreadable": dict(self.unreadable)}
 
 
 def listed(folder: Path, place: Records) -> Listed:
-    """Every run of a folder, and every rehearsal on record in a place. Read-only.
+    """List every run of a folder, and every recorded rehearsal of a place. Read-only.
 
     Raises:
         ParametersError: There is no such folder.
@@ -63,7 +62,7 @@ def listed(folder: Path, place: Records) -> Listed:
     kept = records.kept(place)
     if not folder.is_dir():
         raise ParametersError(
-            f"There is no folder {folder}.", state="Nothing was touched.", safe_next="Name the folder that holds the runs."
+            f"There is no folder {folder}.", state="Nothing was touched.", safe_next="Name the folder with the runs."
         )
     plans, found = dict[str, Plan | None](), {each.name: each.walk for each in kept.records}
     unreadable = {f"{name} in {kept.place}": why for name, why in kept.unreadable.items()}
@@ -77,10 +76,10 @@ def listed(folder: Path, place: Records) -> Listed:
 
 
 def of_run(path: Path, plans: dict[str, Plan | None] | None = None) -> Walk:
-    """How the run of a folder, or the rehearsal of a record's file, went; plans that were read are in `plans`. Read-only.
+    """Return the walk of a run's folder, or of a rehearsal record's file; `plans` caches plans. Read-only.
 
     Raises:
-        ParametersError: It is neither.
+        ParametersError: The path is neither.
         JournalError: The journal's chain is broken.
     """
     file = located(path)
@@ -89,9 +88,9 @@ def of_run(path: Path, plans: dict[str, Plan | None] | None = None) -> Walk:
             return read(file.read_text(encoding="utf-8", errors="replace")).walk
         except ValueError as error:
             raise ParametersError(
-                f"{path} cannot be read as the record of a rehearsal: {error}.",
+                f"{path} cannot be read as a rehearsal record: {error}.",
                 state="Nothing was touched.",
-                safe_next="Name a run folder, or the file of a record.",
+                safe_next="Name a run folder, or the file of a rehearsal record.",
             ) from None
     folder = RunFolder.open(file)
     events = Journal(folder.journal_path).events()
@@ -100,7 +99,7 @@ def of_run(path: Path, plans: dict[str, Plan | None] | None = None) -> Walk:
 
 
 def _plan(file: str, known: dict[str, Plan | None]) -> Plan | None:
-    """The plan of that file, None where it cannot be read any more."""
+    """Return the plan of that file, None if it can no longer be read."""
     if file not in known:
         try:
             known[file] = load_plan(Path(file))

@@ -1,4 +1,4 @@
-"""Service back now: the nearest way to services that run in an allowed combination, previewed, approved and walked."""
+"""Service back now: preview, approve and walk the nearest recovery path to services in an allowed combination."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,20 +16,20 @@ ROUND = "service-back"
 
 @dataclass(frozen=True)
 class Offer:
-    """A way, the digest that an approval of it names, and what the steps ahead would do where that is not approved yet."""
+    """A recovery path, its digest for an approval, and previews of its steps that are not approved yet."""
 
     digest: str
     way: RecoveryPath
-    previewed: str = ""  # the digest of the previews that go with it, "" where the run's approval covers its steps
+    previewed: str = ""  # the digest of its previews, "" if the run's approval covers its steps
     previews: Sequence[Preview] = ()
 
 
 def recover(run: Run, *, look: bool = False, failing: Mapping[tuple[str, str], str] = recovery_path.NONE) -> RecoveryPath:
-    """The nearest way to services that run in an allowed combination, without what failed when it was tried last. Read-only.
+    """Return the nearest recovery path to services in an allowed combination, without steps that failed last. Read-only.
 
     Args:
-        look: Whether steps without a known outcome are probed; else what they did counts as done and as not done.
-        failing: What would fail besides: action and step -> why.
+        look: Whether to probe steps without a known outcome; if not, they count both as done and as not done.
+        failing: Further actions that would fail: action and step -> why.
     """
     state = run.state
     standing = recovery_path.effects_of(state)
@@ -41,12 +41,12 @@ def recover(run: Run, *, look: bool = False, failing: Mapping[tuple[str, str], s
 
 
 def offer(run: Run) -> Offer:
-    """The way, and a preview of the steps ahead where the run's approval does not cover them.
+    """Return the recovery path, with previews of its steps if the run's approval does not cover them.
 
-    Read-only, but for cleanup that a killed process left due at once.
+    Read-only, except for cleanup of a killed process that is due immediately.
 
     Raises:
-        PreconditionError: There is no way.
+        PreconditionError: There is no recovery path.
     """
     cleanup.clean_up_due(run)
     state = run.refresh()
@@ -67,19 +67,19 @@ def offer(run: Run) -> Offer:
 
 
 def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome]:
-    """Walk the way through the step loop, see that every service runs, and record that as the outcome. Changes the target.
+    """Walk the recovery path, check that every service runs, and record the outcome. Changes the target.
 
     Raises:
-        Declined: The digest approved is not the offer's.
-        StepFailed: A step on the way did not end as it should.
+        Declined: The approved digest is not the offer's.
+        StepFailed: A step on the path failed.
         PreconditionError: A service does not run as it should at the end.
     """
     if offered.digest != approved:
         raise Declined(
-            f"The way back is {offered.digest} now, and {approved!r} was approved.",
+            f"The recovery path is {offered.digest} now, but {approved!r} was approved.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next="Read the way, then approve its digest.",
+            safe_next="Read the recovery path, then approve its digest.",
         )
     moves = [[move.action, move.step] for move in offered.way.moves]
     run.journal.append("service-back", digest=offered.digest, moves=moves, by=run.context.operator)
@@ -95,18 +95,18 @@ def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome]:
 
 
 def _none_left(run: Run, way: RecoveryPath) -> PreconditionError:
-    """The error that no recovery path is left, with what a person must do."""
+    """Make the error that no recovery path is left, with the remedy by hand."""
     contacts = "; ".join(f"{role}: {contact}" for role, contact in run.context.target.contacts.items())
     return PreconditionError(
         f"No recovery path is left: {way.blocked}.",
         where=str(run.folder.path),
-        state="Nothing was changed by looking. Some services are down.",
+        state="The search changed nothing. Some services are down.",
         safe_next=f"A person must fix one of these causes by hand, then resume the run. Contacts: {contacts}",
     )
 
 
 def _looked_at(run: Run, one: StepEffect) -> StepEffect | None:
-    """A step with what its probe says of it where the record does not know; None where nothing of it is there."""
+    """Return a step's effect, probed if the journal does not know it; None without an effect."""
     step = run.steps.get(one.step)
     if one.whole or step is None:
         return one

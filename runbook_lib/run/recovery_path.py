@@ -1,4 +1,4 @@
-"""What stands of a run, what may come next, and the nearest way to services that are back."""
+"""The effects of a run, the allowed next steps, and the nearest recovery path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOWN = "some services would still be down after the last step"
 
 @dataclass(frozen=True)
 class Move:
-    """A step to apply or to undo, and how long that should take in seconds."""
+    """A step to apply or to undo, and its estimate in seconds."""
 
     action: Literal["apply", "undo"]
     step: str
@@ -28,28 +28,28 @@ class Move:
 
 @dataclass(frozen=True)
 class RecoveryPath:
-    """Moves after which every service runs in an allowed combination; none where that is so already, or there is no way."""
+    """Moves after which every service runs in an allowed combination; empty if it already does, or if blocked."""
 
     moves: Sequence[Move] = ()
-    blocked: str = ""  # why there is no way
+    blocked: str = ""  # why there is no path
 
     @property
     def estimate(self) -> int:
-        """How long the whole should take, in seconds."""
+        """The estimate of the whole path, in seconds."""
         return sum(move.estimate for move in self.moves)
 
 
 def rules_of(context: Context) -> Rules:
-    """The rules that hold for a run; a backup that it restores brings its own schema. Read-only."""
+    """Return the rules of a run; a backup that it restores brings its own schema. Read-only."""
     try:
         restored = context.restored
-    except RunbookError:  # it cannot be read now: either may be
+    except RunbookError:  # unreadable now: either is possible
         restored = BOTH
     return Rules(context.plan, context.target.services.built_from, restored)
 
 
 def effects_of(state: RunState) -> list[StepEffect]:
-    """The steps whose effect is there by the record, in the order in which they were begun."""
+    """Return the steps with an effect according to the journal, in the order in which they were begun."""
     begun = [step for step in state.steps.values() if step.status not in ("pending", "undone")]
     return [StepEffect(step.name, step.is_done, step.begun_here) for step in begun]
 
@@ -57,14 +57,14 @@ def effects_of(state: RunState) -> list[StepEffect]:
 def shortest(
     rules: Rules, effects: Sequence[StepEffect], steps: Sequence[str], failing: Mapping[tuple[str, str], str] = NONE
 ) -> RecoveryPath:
-    """The quicker way to services that run in an allowed combination: on along `steps`, or back over what stands.
+    """Return the faster path to services in an allowed combination: forward along `steps`, or back by undos.
 
-    Of two that take as long, the one that goes on. A way that would repeat what is failing is none.
+    If both take equally long, it is the forward one. A path that would repeat a failing action is excluded.
 
     Args:
-        effects: The steps whose effect is there, in the order in which they were begun.
+        effects: The steps with an effect, in the order in which they were begun.
         steps: The steps of the run's type and option, in order.
-        failing: Action and step -> why that failed, or was refused, when it was tried last.
+        failing: Action and step -> why it failed, or was refused, the last time.
     """
     if rules.serves(rules.state(effects)):
         return RecoveryPath()
@@ -77,7 +77,7 @@ def shortest(
 def forward(
     rules: Rules, effects: Sequence[StepEffect], steps: Sequence[str], failing: Mapping[tuple[str, str], str] = NONE
 ) -> RecoveryPath:
-    """The steps still to be applied until the services are back."""
+    """Return the steps to apply until the services are back."""
     now = list(effects)
     moves: list[Move] = []
     for step in steps:
@@ -99,7 +99,7 @@ def forward(
 def backward(
     rules: Rules, effects: Sequence[StepEffect], steps: Sequence[str], failing: Mapping[tuple[str, str], str] = NONE
 ) -> RecoveryPath:
-    """The steps to be undone, latest first, until the services are back."""
+    """Return the steps to undo, latest first, until the services are back."""
     now = list(effects)
     moves: list[Move] = []
     state = rules.state(now)
@@ -110,7 +110,7 @@ def backward(
         if not spec.about.in_the_way:
             continue
         if not one.own or one.step not in steps:
-            return RecoveryPath(blocked=f"“{spec.title}” was not done by this rollback, so it cannot be undone by it")
+            return RecoveryPath(blocked=f"“{spec.title}” was not done by this rollback, so it cannot undo it")
         if why := failing.get(("undo", one.step)):
             return RecoveryPath(blocked=f"undoing “{spec.title}” failed: {_brief(why)}")
         then = rules.after_undo(now, one.step)
@@ -127,13 +127,13 @@ def backward(
 
 
 def refused(rules: Rules, effects: Sequence[StepEffect], step: str, *, undo: bool = False) -> str:
-    """Why a step must not be applied, or undone, now; "" where it may."""
+    """Return why a step must not be applied, or undone, now; "" if it may."""
     then = rules.after_undo(effects, step) if undo else rules.state(_applied(effects, step))
     return rules.refusal(rules.state(effects), then)
 
 
 def _brief(error: str) -> str:
-    """The first line of an error, without its full stop."""
+    """Return the first line of an error, without its full stop."""
     return error.partition("\n")[0].rstrip(".")
 
 
@@ -144,15 +144,15 @@ def _applied(effects: Sequence[StepEffect], step: str) -> list[StepEffect]:
 
 
 def conflict(one: StepSpec, other: StepSpec) -> bool:
-    """Whether one of two steps changes what the other changes or rests on, so that they are undone in order. Pure."""
+    """Check whether one step changes what the other changes or depends on, so they are undone in order. Pure."""
     mine, others = one.touches(), other.touches()
     return bool(mine.changes & (others.changes | others.rests_on) or mine.rests_on & others.changes)
 
 
 def to_be_undone_first(order: Mapping[str, StepSpec], name: str, there: Collection[str]) -> list[str]:
-    """The steps after `name` in `order` whose effect is `there`, and that must be undone before it; newest first. Pure.
+    """Return the steps after `name` in `order` with an effect that must be undone before it; newest first. Pure.
 
-    What must be undone before one of those is among them.
+    This includes the steps that must be undone before one of those.
     """
     names = list(order)
     needed = [name]

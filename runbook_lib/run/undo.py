@@ -1,4 +1,4 @@
-"""Undo a whole run, newest step first and restarts last, or one step: previewed, approved by a digest, then step by step."""
+"""Undo of a whole run, newest step first and restarts last, or of one step: preview, approve a digest, then undo."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ROUND = "undone"
 
 @dataclass(frozen=True)
 class Offer:
-    """What an undo would do, newest step first, the digest that approves it, and why a step of it cannot be undone."""
+    """The previews of an undo, newest step first, its digest for an approval, and the steps that cannot be undone."""
 
     digest: str
     previews: Sequence[Preview]
@@ -32,12 +32,12 @@ class Offer:
 def offer(run: Run, step: str = "", approved: str = "") -> Offer:
     """Preview the undo of every step that this run did, or of one.
 
-    Read-only, but for cleanup that a killed process left due at once.
-    Where the undo `approved` has begun or ended, that is what is left of it, be it nothing.
+    Read-only, except for cleanup of a killed process that is due immediately.
+    If the undo `approved` has begun or ended, the offer is its rest, even if that is empty.
 
     Raises:
         ParametersError: The plan has no such step.
-        Declined: This run did not do it, or did nothing.
+        Declined: This run did not do the step, or did nothing.
     """
     cleanup.clean_up_due(run)
     state = run.refresh()
@@ -57,7 +57,7 @@ def offer(run: Run, step: str = "", approved: str = "") -> Offer:
             f"{what} was not done by this run, so there is nothing to undo.",
             where=str(run.folder.path),
             state="Nothing was changed.",
-            safe_next=f"This run did: {', '.join(reversed(done)) or 'no step'}. `runbook status` shows each.",
+            safe_next=f"This run did: {', '.join(reversed(done)) or 'no step'}. `runbook status --verbose` shows each.",
         )
     previews = [_preview(run, name) for name in names]
     return Offer(approval.digest(approval.bound(previews)), previews, _refused(run, names, done), not step)
@@ -66,18 +66,18 @@ def offer(run: Run, step: str = "", approved: str = "") -> Offer:
 def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome | None]:
     """Undo what was offered, newest first; a whole run ends as `undone`. Changes the target.
 
-    An approval covers the rest of what it approved, so the same command resumes an undo that was interrupted, and ends
-    one whose last word was not heard.
+    The approval stays valid for the rest, so the same command resumes an interrupted undo, and ends one whose result
+    was not received.
 
     Raises:
-        Declined: The digest approved is not the offer's.
+        Declined: The approved digest is not the offer's.
         PreconditionError: A step cannot be undone, or a service does not run as it should at the end.
         StepFailed: A step could not be undone.
     """
     begun = _is_begun(run, approved)
     if offered.digest != approved and not begun:
         raise Declined(
-            f"The undo is {offered.digest} now, and {approved!r} was approved.",
+            f"The undo is {offered.digest} now, but {approved!r} was approved.",
             where=str(run.folder.path),
             state="Nothing was changed.",
             safe_next="Read the preview of the undo, then approve its digest.",
@@ -101,7 +101,7 @@ def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome |
 
 
 def _is_begun(run: Run, approved: str) -> bool:
-    """Whether an undo of that digest was approved, and no step done since. Read-only."""
+    """Check whether an undo of that digest was approved, and no step was done since. Read-only."""
     return bool(approved) and approved in (run.state.undo, run.state.undo_ended)
 
 
@@ -119,13 +119,13 @@ def _preview(run: Run, name: str) -> Preview:
 
 
 def _undone_by(run: Run, name: str) -> str:
-    """How a step is undone, by the latest preview of it. Read-only."""
+    """Return how a step is undone, from its latest preview. Read-only."""
     shown = [one for e in run.journal.events() if e.kind == "previewed" for one in e.data["shown"] if one["step"] == name]
-    return str(shown[-1]["undone_by"]) if shown else "what its kind does"
+    return str(shown[-1]["undone_by"]) if shown else "the undo of its kind"
 
 
 def _refused(run: Run, names: Sequence[str], done: Sequence[str]) -> dict[str, str]:
-    """The steps that cannot be undone in that order, and why; what can be known is known before the first. Read-only."""
+    """Return the steps that cannot be undone in that order -> why, known before the first undo. Read-only."""
     rules, standing, left = recovery_path.rules_of(run.context), recovery_path.effects_of(run.state), list(done)
     order = {name: run.context.plan.steps[name] for name in reversed(done)}
     found = {}
@@ -145,7 +145,7 @@ def _refused(run: Run, names: Sequence[str], done: Sequence[str]) -> dict[str, s
 
 
 def _answer(ask: Callable[[], str]) -> str:
-    """What a step answers, or what keeps it from answering."""
+    """Return a step's answer, or the error that prevented it."""
     try:
         return ask()
     except RunbookError as error:
@@ -153,7 +153,7 @@ def _answer(ask: Callable[[], str]) -> str:
 
 
 def _outcome(run: Run) -> Outcome:
-    """What a whole undo adds up to, with the services looked at. Read-only."""
+    """Judge a whole undo, after a look at the services. Read-only."""
     services = [name for name, check in run.context.plan.checks.items() if check.of_recovery]
     found = run.observe(ROUND, services)
     undone = {name: step.outcome for name, step in run.state.steps.items() if step.status == "undone"}

@@ -40,23 +40,23 @@ class Look:
 
 
 def worst(looks: Collection[Found]) -> Found:
-    """What several looks found, as one: those that are worst, each reason once. Pure."""
+    """Return what several looks found, as one: those that are worst, each reason once. Pure."""
     status = next((each for each in (Status.FAIL, Status.UNKNOWN) if any(each is found for found, _ in looks)), Status.PASS)
     return status, "; ".join(dict.fromkeys(why for found, why in looks if found is status))
 
 
 def unknown_service(name: str, where: str) -> AdapterError:
-    """The manager knows no such service."""
+    """Return the manager knows no such service."""
     return AdapterError(
         f"The service manager knows no service {name}.",
         where=where,
         state="Nothing was changed.",
-        safe_next="Mend the name in the plan or in the manager's configuration.",
+        safe_next="Correct the name in the plan or in the manager's configuration.",
     )
 
 
 def unreachable(name: str, where: str, reason: str) -> AdapterError:
-    """The manager did not answer."""
+    """Return the manager did not answer."""
     return AdapterError(
         f"The service manager did not answer about {name}: {reason}.",
         where=where,
@@ -66,17 +66,17 @@ def unreachable(name: str, where: str, reason: str) -> AdapterError:
 
 
 def refused(name: str, where: str, reason: str) -> AdapterError:
-    """The manager answered, but would not do what was asked."""
+    """Return the manager answered, but would not do what was asked."""
     return AdapterError(
         f"The service manager refused what was asked about {name}: {reason}.",
         where=where,
-        state="Nothing more was asked of it.",
-        safe_next="Mend what it names, then try again.",
+        state="No further request was sent to it.",
+        safe_next="Fix what it names, then try again.",
     )
 
 
 def not_stopped(name: str, where: str, timeout: float, state: str) -> AdapterError:
-    """The service did not stop in time."""
+    """Return the service did not stop in time."""
     return AdapterError(
         f"{name} did not stop within {timeout:g} s.",
         where=where,
@@ -86,17 +86,17 @@ def not_stopped(name: str, where: str, timeout: float, state: str) -> AdapterErr
 
 
 def not_started(name: str, where: str, reason: str) -> AdapterError:
-    """The service did not start."""
+    """Return the service did not start."""
     return AdapterError(
         f"{name} did not start.",
         where=where,
         state=f"The manager says: {reason}.",
-        safe_next="Read its log, mend the cause, and start it again.",
+        safe_next="Read its log, fix the cause, and start it again.",
     )
 
 
 def no_log(name: str, where: str, reason: str) -> AdapterError:
-    """The log cannot be read."""
+    """Make the error that the log cannot be read."""
     return AdapterError(
         f"The log of {name} cannot be read: {reason}.",
         where=where,
@@ -106,7 +106,7 @@ def no_log(name: str, where: str, reason: str) -> AdapterError:
 
 
 def no_time(name: str, where: str, remedy: str) -> AdapterError:
-    """The lines of the log cannot be placed in time."""
+    """Return the lines of the log cannot be placed in time."""
     return AdapterError(
         f"The lines that {name} logs carry no time, and where its log ended at the start of this look was not recorded.",
         where=where,
@@ -116,17 +116,17 @@ def no_time(name: str, where: str, remedy: str) -> AdapterError:
 
 
 def no_version(name: str, where: str, reason: str) -> AdapterError:
-    """The manager does not tell what runs."""
+    """Make the error that the manager does not report the running version."""
     return AdapterError(
-        f"The service manager does not tell which version of {name} runs: {reason}.",
+        f"The service manager does not report the running version of {name}: {reason}.",
         where=where,
         state="Nothing was changed; what the service runs is unknown.",
-        safe_next="Start the service; or say under versions in the target how it tells its version itself.",
+        safe_next="Start the service; or say under versions in the target how it reports its version itself.",
     )
 
 
 def no_list(where: str, reason: str) -> AdapterError:
-    """The manager did not say what it runs."""
+    """Return the manager did not say what it runs."""
     return AdapterError(
         f"The service manager did not answer what it runs: {reason}.",
         where=where,
@@ -136,12 +136,12 @@ def no_list(where: str, reason: str) -> AdapterError:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a log's text: a line feed ends one, and nothing else that a message may hold does. Pure."""
+    """Return the lines of a log's text: a line feed ends one, and nothing else that a message may hold does. Pure."""
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
-    """The lines stamped at `moment` or later, with the unstamped lines that follow each. Read-only.
+    """Return the lines stamped at `moment` or later, with the unstamped lines that follow each. Read-only.
 
     A stamp without an offset is local time. Lines before the first stamp are kept: their time is unknown.
     """
@@ -161,7 +161,7 @@ def lines_since(lines: Iterable[str], moment: datetime | None) -> list[str]:
 
 
 def has_times(lines: Iterable[str]) -> bool:
-    """Whether any of the lines is stamped. Pure."""
+    """Check whether any of the lines is stamped. Pure."""
     return any(written(line) for line in lines)
 
 
@@ -169,14 +169,14 @@ class Services(Protocol):
     """Services by name, under one manager."""
 
     def all_running(self) -> set[str]:
-        """The names of all services that the manager runs, whoever started them. Read-only.
+        """Return the names of all services that the manager runs, whoever started them. Read-only.
 
         Raises:
             AdapterError: The manager does not answer.
         """
 
     def is_running(self, name: str) -> bool:
-        """Whether anything of the service runs, or will be run again by the manager unasked. Read-only.
+        """Check whether anything of the service runs, or will be run again by the manager unasked. Read-only.
 
         Raises:
             AdapterError: It is not known: the manager does not answer, or knows no such service.
@@ -190,7 +190,7 @@ class Services(Protocol):
         """
 
     def up(self, names: Collection[str]) -> set[str]:
-        """Those services of which all runs and goes on running: one that ends and is restarted is not up. Read-only.
+        """Return the services that run completely and stay up; one that ends and is restarted is not up. Read-only.
 
         All are watched at once, so that many take no longer than one; what still runs as it was seen before is not watched
         for as long again.
@@ -200,10 +200,10 @@ class Services(Protocol):
         """
 
     def version(self, name: str) -> str:
-        """What the manager says that the service runs: an image, a commit, or the label of a release. Read-only.
+        """Return what the manager says that the service runs: an image, a commit, or the label of a release. Read-only.
 
         Raises:
-            AdapterError: It does not run, or in several versions at once, or the manager does not tell.
+            AdapterError: It does not run, or in several versions at once, or the manager does not report it.
         """
 
     def stop(self, *names: str) -> None:
@@ -217,16 +217,16 @@ class Services(Protocol):
         """
 
     def stop_by_hand(self, names: Sequence[str]) -> list[str]:
-        """What a person types into a shell to stop services, a line each, in this order. Read-only."""
+        """Return what a person types into a shell to stop services, a line each, in this order. Read-only."""
 
     def start_by_hand(self, names: Sequence[str], restore: Restore = NOTHING) -> list[str]:
-        """What a person types into a shell to start services, a line each, in this order. Read-only."""
+        """Return what a person types into a shell to start services, a line each, in this order. Read-only."""
 
     def looks(self, restart: Restart) -> list[Look]:
-        """What can be known before downtime of whether services come up again as they are. Pure."""
+        """Return what can be known before downtime of whether services come up again as they are. Pure."""
 
     def to_restore(self, names: Collection[str]) -> Restore:
-        """What a stop or a new container could lose and `start` restores: number of instances, watch mode. Read-only.
+        """Return what a stop or a new container could lose and `start` restores: number of instances, watch mode. Read-only.
 
         Raises:
             AdapterError: It is not known: the manager does not answer, or knows no such service.
@@ -247,14 +247,14 @@ class Services(Protocol):
         """
 
     def log_marks(self, names: Collection[str]) -> Marks:
-        """Where the log of each ends now, for `logs`; none where the manager itself times each line. Read-only.
+        """Return where the log of each ends now, for `logs`; none where the manager itself times each line. Read-only.
 
         Raises:
             AdapterError: A log cannot be read.
         """
 
     def logs(self, name: str, since: datetime | None, mark: Mapping[str, Any] = NOTHING) -> list[str]:
-        """The lines that the service logged, oldest first; with `since`, those from then on. Read-only.
+        """Return the lines that the service logged, oldest first; with `since`, those from then on. Read-only.
 
         Lines without a time are those after the `mark` that was taken then.
 
@@ -274,13 +274,13 @@ class Images(Protocol):
         """
 
     def id(self, reference: str) -> str:
-        """The id of an image, "" where there is none. Read-only."""
+        """Return the id of an image, "" where there is none. Read-only."""
 
     def label(self, reference: str, name: str) -> str:
-        """A label of an image, "" where there is none. Read-only."""
+        """Return a label of an image, "" where there is none. Read-only."""
 
     def running(self, name: str) -> str:
-        """The id of the one image that all of a service's containers are of, "" for none or several. Read-only."""
+        """Return the id of the one image that all of a service's containers are of, "" for none or several. Read-only."""
 
     def build(
         self,
@@ -317,7 +317,7 @@ class Images(Protocol):
         """
 
     def tags(self, repository: str) -> list[str]:
-        """The tags that begin with a name and a colon. Read-only.
+        """Return the tags that begin with a name and a colon. Read-only.
 
         Raises:
             AdapterError: The engine does not say.
@@ -391,7 +391,7 @@ class MemoryServices:
             self._ask(name)
         self.running -= {*names} - self.immortal
         if going_on := [name for name in names if name in self.running]:
-            raise not_stopped(", ".join(going_on), WHERE, 0, "it goes on")
+            raise not_stopped(", ".join(going_on), WHERE, 0, "it still runs")
 
     def stop_by_hand(self, names: Sequence[str]) -> list[str]:
         """See `Services.stop_by_hand`."""
@@ -457,7 +457,7 @@ class Steady:
         self._seen: dict[str, tuple[Any, float]] = {}  # service -> what was seen of it, and when first
 
     def staying(self, look: Callable[[], Mapping[str, T]]) -> dict[str, T]:
-        """What `look` finds of each service's processes, for those of which it stays the same for so long. Read-only.
+        """Return what `look` finds of each service's processes, for those of which it stays the same for so long. Read-only.
 
         Where it finds nothing, there is nothing to wait for.
         """
@@ -477,7 +477,7 @@ class Steady:
 
 @cache
 def kinds() -> dict[str, Any]:
-    """The kinds of manager that are installed, by the name that targets give them. Read-only.
+    """Return the kinds of manager that are installed, by the name that targets give them. Read-only.
 
     Raises:
         TypeError: Two have one name.
@@ -491,6 +491,6 @@ def kinds() -> dict[str, Any]:
 
 
 def connect(target: ServicesTarget, processes: Processes) -> Services:
-    """The services that a target describes; nothing is asked of their manager yet. Read-only."""
+    """Return the services that a target describes; nothing is asked of their manager yet. Read-only."""
     services: Services = kinds()[target.manager](target, processes)
     return services

@@ -54,15 +54,15 @@ class CommandsTarget(ServicesTarget):
     directory: str
     """Where they are run."""
 
-    pins_are_told_by_manager = False
+    pins_are_reported_by_manager = False
 
     def tells_versions(self) -> bool:
-        """Where the target names a command for it. Pure."""
+        """Return where the target names a command for it. Pure."""
         return self.commands.version is not None
 
 
 class CommandServices:
-    """Services managed by a target's commands; `running` prints something while one runs, and fails if it cannot tell."""
+    """Services managed by a target's commands; `running` prints something while one runs, and fails if that is unknown."""
 
     Keys = CommandsTarget
 
@@ -80,7 +80,7 @@ class CommandServices:
             raise no_list(shown(self._commands.list), error.what.rstrip(".")) from None
 
     def up(self, names: Collection[str]) -> set[str]:
-        """See `Services.up`; as far as the target's command tells."""
+        """See `Services.up`; as far as the target's command reports it."""
         return {name for name in names if self.is_running(name)}
 
     def version(self, name: str) -> str:

@@ -39,7 +39,7 @@ class Now:
 
 
 def unset(said: str) -> set[str]:
-    """The variables that compose says are not set. Pure."""
+    """Return the variables that compose says are not set. Pure."""
     return set(_UNSET.findall(said))
 
 
@@ -55,7 +55,7 @@ def with_containers(model: Model, containers: Mapping[str, str]) -> dict[str, An
 
 
 def trial(containers: Mapping[str, tuple[str, Collection[str]]]) -> dict[str, Any]:
-    """A model of containers that have the images and networks of others, and nothing else of them. Pure."""
+    """Return a model of containers that have the images and networks of others, and nothing else of them. Pure."""
     services: dict[str, Any] = {}
     for name, (image, networks) in containers.items():
         own = [network for network in networks if network not in _OF_EVERY_ENGINE]
@@ -74,7 +74,7 @@ def _of_service(service: Mapping[str, Any], key: str) -> bool:
 
 
 def environment(service: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that a service's part of a model sets. Pure."""
+    """Return the variables that a service's part of a model sets. Pure."""
     found = service.get("environment") or {}
     return {key: str(value).replace("$$", "$") for key, value in found.items() if value is not None}
 
@@ -100,7 +100,7 @@ def missing(keys: Collection[str], raw: Mapping[str, str] | None, not_set: Colle
 def verdict(
     made: Made, now: Now, keys: Collection[str], lost: Mapping[str, Collection[str]], *, code_changed: bool
 ) -> Found:
-    """Whether a container whose hash differs would come up again as it is. Pure.
+    """Check whether a container whose hash differs would come up again as it is. Pure.
 
     Args:
         made: How it was made.
@@ -136,7 +136,7 @@ def verdict(
 
 
 def _files(made: Made, now: Now) -> str:
-    """Which files the container was made from, where the target names others."""
+    """Return which files the container was made from, where the target names others."""
     pairs = (
         ("files", made.files, now.files),
         ("env_files", made.environment_files, now.environment_files),
@@ -152,7 +152,7 @@ def _files(made: Made, now: Now) -> str:
 
 
 def network_found(key: str, name: str, labels: Mapping[str, str] | None, *, external: bool, compared: bool) -> Found:
-    """Whether `up` can use a network as it is found; `labels` is None where there is none. Pure."""
+    """Check whether `up` can use a network as it is found; `labels` is None where there is none. Pure."""
     if labels is None:
         return (Status.FAIL, f"network {name} is external and does not exist") if external else (Status.PASS, "it is made")
     label = labels.get("com.docker.compose.network", "")

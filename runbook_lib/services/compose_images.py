@@ -120,7 +120,7 @@ class ComposeImages:
 
 
 def _context(name: str, context: str, folders: Mapping[Path, Path]) -> str:
-    """The folder to build from in place of one; what is none, as an address, stays. Pure but for links.
+    """Return the folder to build from in place of one; what is none, as an address, stays. Pure but for links.
 
     Raises:
         AdapterError: It holds one of the folders that others stand for.
@@ -138,7 +138,7 @@ def _context(name: str, context: str, folders: Mapping[Path, Path]) -> str:
 
 
 def _moved(path: Path, folders: Mapping[Path, Path], *, missing_stays: bool = False) -> Path:
-    """Where a path is read in place of itself. Read-only."""
+    """Return where a path is read in place of itself. Read-only."""
     for folder, instead in folders.items():
         if path.resolve().is_relative_to(folder.resolve()):
             moved = instead / path.resolve().relative_to(folder.resolve())

@@ -45,7 +45,7 @@ class ComposeLook:
     tried: dict[str, str]  # service -> the image of which a trial container was recreated
 
     def configuration(self, names: Sequence[str], *, code_changed: bool) -> Found:
-        """Whether the target's files and the variables here make the services that there are."""
+        """Check whether the target's files and the variables here make the services that there are."""
         found = self.containers()
         answer = self.model(self.plain_files)
         if answer.exit_code != 0:
@@ -78,7 +78,7 @@ class ComposeLook:
         return services.worst(looks or [(Status.PASS, f"the same: {', '.join(there) or 'none, as there is no container'}")])
 
     def sources(self, names: Sequence[str], *, code_changed: bool) -> Found:
-        """Whether the images and files that the services start from are still those that they started from."""
+        """Check whether the images and files that the services start from are still those that they started from."""
         found = [one for one in self.containers() if one.service in names]
         model = model_of(self.model(self.plain_files).require())["services"]
         looks = self._in_another_project({*names} - {one.service for one in found})
@@ -100,7 +100,7 @@ class ComposeLook:
         return services.worst(looks) if looks else (Status.PASS, "they are there, and the same")
 
     def _in_another_project(self, names: Collection[str]) -> list[Found]:
-        """The services without a container here that run in another project of the same folder."""
+        """Return the services without a container here that run in another project of the same folder."""
         project, service, folder = (f"com.docker.compose.{label}" for label in ("project", "service", "project.working_dir"))
         shown = f'{{{{.Label "{service}"}}}} {{{{.Label "{project}"}}}}'
         answer = self.docker("ps", "--filter", f"label={folder}={self.directory}", "--format", shown).require()
@@ -129,7 +129,7 @@ class ComposeLook:
         ]
 
     def recreate(self, names: Sequence[str]) -> Found:
-        """Whether this compose can recreate containers on this engine."""
+        """Check whether this compose can recreate containers on this engine."""
         said, compose = self.docker("version", "--format", "{{.Server.Version}}").require().output.strip(), self.version
         numbers = [compose_pairs.version(text) for text in (compose, said)]
         if not all(numbers):
@@ -173,7 +173,7 @@ class ComposeLook:
         return ""
 
     def networks(self, names: Sequence[str]) -> Found:
-        """Whether compose will take the networks of the services for its own."""
+        """Check whether compose will take the networks of the services for its own."""
         compared = compose_pairs.version(self.version) >= compose_pairs.LABELS_COMPARED
         if self.older:
             return Status.PASS, f"docker-compose {self.version} does not compare labels"
@@ -188,7 +188,7 @@ class ComposeLook:
         return services.worst(looks) if looks else (Status.PASS, "they are on no network of compose")
 
     def several_networks(self, names: Sequence[str]) -> bool:
-        """Whether any of the services is on several networks."""
+        """Check whether any of the services is on several networks."""
         found = model_of(self.model(self.plain_files).require())["services"]
         return any(len(found.get(name, {}).get("networks") or []) > 1 for name in names)
 
@@ -216,7 +216,7 @@ class ComposeLook:
         return Completed(answer.command, answer.exit_code, answer.output if answer.exit_code == 0 else "", answer.errors, 0)
 
     def texts(self) -> dict[str, dict[str, str]] | None:
-        """The variables of each service as the files have them; None where compose does not say."""
+        """Return the variables of each service as the files have them; None where compose does not say."""
         answer = self.model(self.plain_files, "--no-interpolate")
         if answer.exit_code != 0:
             return None
@@ -224,7 +224,7 @@ class ComposeLook:
         return {name: {key: str(text) for key, text in (found[name].get("environment") or {}).items()} for name in found}
 
     def all_hashes(self, names: Sequence[str], model: Model, first: Mapping[str, str]) -> dict[str, set[str]]:
-        """The hashes that compose gives services, as the files are and with the image that the target pins."""
+        """Return the hashes that compose gives services, as the files are and with the image that the target pins."""
         known = [name for name in names if name in model["services"]]
         found = self.hashes(known, self.plain_files, model, first)
         for name in filter(self.pinned.__contains__, known):
@@ -235,7 +235,7 @@ class ComposeLook:
     def hashes(
         self, names: Sequence[str], files: Sequence[str], model: Model, first: Mapping[str, str]
     ) -> dict[str, set[str]]:
-        """The hashes of services: the older compose's of its files, the newer one's of what `up` makes of them."""
+        """Return the hashes of services: the older compose's of its files, the newer one's of what `up` makes of them."""
         if not names:
             return {}
         if self.older:
@@ -247,7 +247,7 @@ class ComposeLook:
         return {name: {number for service, number in pairs if service == name} for name in names}
 
     def environments(self, one: Labelled) -> tuple[dict[str, str], dict[str, str]]:
-        """The variables of a container and of its image: secrets, to be compared and let go of."""
+        """Return the variables of a container and of its image: secrets, to be compared and let go of."""
         container = self.docker("inspect", "--type", "container", "--format", "{{json .Config.Env}}", one.id)
         image = self.docker("image", "inspect", "--format", "{{json .Config.Env}}", one.image)
         with suppress(ValueError):
@@ -256,12 +256,12 @@ class ComposeLook:
         raise AdapterError(f"The variables of a container of {one.service} cannot be read.")
 
     def networks_of(self, container: str) -> list[str]:
-        """The names of the networks that a container is on."""
+        """Return the names of the networks that a container is on."""
         asked = ("inspect", "--type", "container", "--format", "{{json .NetworkSettings.Networks}}", container)
         return list(json.loads(self.docker(*asked).require().output) or {})
 
     def labels_of_network(self, name: str) -> dict[str, str] | None:
-        """The labels of a network, None where there is no such network."""
+        """Return the labels of a network, None where there is no such network."""
         answer = self.docker("network", "inspect", "--format", "{{json .Labels}}", name)
         if answer.exit_code and ("no such network" in answer.errors.lower() or "not found" in answer.errors.lower()):
             return None
@@ -275,7 +275,7 @@ def _variables(answer: Completed) -> dict[str, str]:
 
 
 def model_of(answer: Completed) -> dict[str, Any]:
-    """What `config` printed. Pure.
+    """Return what `config` printed. Pure.
 
     Raises:
         AdapterError: It is no model.

@@ -49,12 +49,12 @@ LABELS_COMPARED = (2, 19)  # from here on `up` ends at a network with another la
 
 
 def version(text: str) -> Version:
-    """The numbers that a version begins with, none where it begins with no number. Pure."""
+    """Return the numbers that a version begins with, none where it begins with no number. Pure."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", text.strip())
     return tuple(map(int, match[1].split("."))) if match else ()
 
 
 def failing(compose: Version, engine: Version) -> Pair | None:
-    """The pair by which a container cannot be recreated, None where none is known. Pure."""
+    """Return the pair by which a container cannot be recreated, None where none is known. Pure."""
     fits = (p for p in PAIRS if p.compose[0] <= compose < p.compose[1] and p.engine[0] <= engine < p.engine[1])
     return next(fits, None)

@@ -50,7 +50,7 @@ FACTS = 10  # of a container, before how it was made
 
 @dataclass(frozen=True)
 class Container:
-    """What is asked of a container: never its environment, which holds secrets."""
+    """The inspected facts of a container, never its environment, which has secrets."""
 
     id: str
     service: str
@@ -71,7 +71,7 @@ class Container:
 
 
 def listed(docker: Callable[..., Completed], project: str, revision_label: str) -> list[Container]:
-    """The containers of a project, whoever made them. Read-only.
+    """Return the containers of a project, whoever made them. Read-only.
 
     Raises:
         AdapterError: The engine does not answer.
@@ -141,7 +141,7 @@ class DockerTarget(ServicesTarget):
     steady: Annotated[float, Field(ge=0)] = 2.0
     """Seconds that a service must stay up to count as started."""
 
-    pins_are_told_by_manager = True
+    pins_are_reported_by_manager = True
 
     def tells_versions(self) -> bool:
         """Yes, by an image's label or digest. Pure."""
@@ -359,7 +359,7 @@ class DockerServices:
         return {name: [one for one in found if one.alive] for name, found in self._each_known(names).items()}
 
     def _each_known(self, names: Collection[str]) -> dict[str, list[Container]]:
-        """The containers of services that the project knows, be they none."""
+        """Return the containers of services that the project knows, be they none."""
         try:
             containers = self._containers()
             found = {name: [one for one in containers if one.service == name] for name in names}
@@ -390,7 +390,7 @@ class DockerServices:
 
     @contextmanager
     def _files(self, name: str) -> Iterator[list[str]]:
-        """The compose files, and one more for a pinned service that names its image."""
+        """Give the compose files, and one more for a pinned service that names its image."""
         files = self._described.files
         if name not in self._described.pinned:
             yield files
@@ -420,7 +420,7 @@ class DockerServices:
         return self._run([*self._composed(files, project), *words], input, timeout, env)
 
     def _composed(self, files: Sequence[str], project: str = "") -> list[str]:
-        """The beginning of a command of compose."""
+        """Return the beginning of a command of compose."""
         named = [word for file in files for word in ("--file", file)]
         variables = [word for file in self._described.env_files for word in ("--env-file", file)]
         return [*self._composer, "--project-name", project or self._described.project, *variables, *named]
@@ -449,13 +449,13 @@ class DockerServices:
 
 
 def _up(name: str, number: int, build: Sequence[str]) -> list[str]:
-    """What has compose bring a service up in new containers, in as many as the files say where `number` is 0."""
+    """Return what has compose bring a service up in new containers, in as many as the files say where `number` is 0."""
     scale = ["--scale", f"{name}={number}"] if number else []
     return ["up", "--detach", "--no-deps", "--force-recreate", *scale, *build, name]
 
 
 def _all_alive(found: Collection[Container]) -> bool:
-    """Whether each instance runs, or the engine will run it again; of those that only `run` made, any."""
+    """Check whether each instance runs, or the engine will run it again; of those that only `run` made, any."""
     of_service = instances(found)
     each = of_service.values() if of_service else [found]
     return all(any(container.alive for container in one) for one in each)

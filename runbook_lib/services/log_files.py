@@ -21,7 +21,7 @@ def mark(logs: Iterable[Sequence[Path]]) -> dict[str, Any]:
 
 
 def lines(logs: Iterable[Sequence[Path]], since: datetime | None, mark: Mapping[str, Any]) -> list[str]:
-    """The lines of logs, those from `since` on and after `mark`, where there is one. Read-only.
+    """Return the lines of logs, those from `since` on and after `mark`, where there is one. Read-only.
 
     Raises:
         OSError: A file cannot be read.
@@ -51,7 +51,7 @@ def _end(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def _after(files: Sequence[Path], end: Mapping[str, Any]) -> list[tuple[Path, int]]:
-    """What was written after a mark: files, and from which byte on.
+    """Return what was written after a mark: files, and from which byte on.
 
     A log is rotated by another name for the file, or by a copy of it and a cut of the file itself.
     """

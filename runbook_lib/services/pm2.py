@@ -82,7 +82,7 @@ class Pm2Target(ServicesTarget):
     steady: Annotated[float, Field(ge=0)] = 2.0
     """Seconds that a service must stay up to count as started."""
 
-    pins_are_told_by_manager = False
+    pins_are_reported_by_manager = False
 
     def tells_versions(self) -> bool:
         """Yes, by git's revision or the package's version. Pure."""
@@ -290,7 +290,7 @@ class Pm2Services:
         return found
 
     def _of_running(self, names: Collection[str]) -> dict[str, list[_Process]]:
-        """All processes of each, those that ended too, while any is alive."""
+        """Return all processes of each, those that ended too, while any is alive."""
         found = self._of_each(names)
         return {name: found[name] if any(process.alive for process in found[name]) else [] for name in names}
 
@@ -350,13 +350,13 @@ def _log_files(found: Sequence[_Process]) -> list[list[Path]]:
 
 
 def _comes_back(name: str, where: str, safe_next: str) -> AdapterError:
-    """The error of a service that would not stay stopped."""
+    """Return the error of a service that would not stay stopped."""
     what = f"pm2 starts {name} {AT_SET_TIMES}."
     return AdapterError(what, where=where, state="It was not stopped.", safe_next=f"{safe_next}.")
 
 
 def _rotated(path: Path) -> list[Path]:
-    """A log and the files that pm2-logrotate or logrotate have made of it, compressed ones too, oldest first."""
+    """Return a log and the files that pm2-logrotate or logrotate have made of it, compressed ones too, oldest first."""
     patterns = (f"{path.stem}__*{path.suffix}", f"{path.stem}__*{path.suffix}.gz", f"{path.name}[.-]*")
     made = {file for pattern in patterns for file in path.parent.glob(pattern)}
     return [*sorted(made, key=lambda file: file.stat().st_mtime), path]

@@ -29,7 +29,7 @@ def listed(home: Path, timeout: float) -> list[Any]:
 
 
 def _called(path: Path, method: str, timeout: float) -> bytes:
-    """What the daemon answers to one call, as JSON; b"" where that is cut short or no JSON."""
+    """Return what the daemon answers to one call, as JSON; b"" where that is cut short or no JSON."""
     call = JSON + json.dumps({"type": "call", "method": method, "args": [{}]}).encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(CONNECT_SECONDS)
@@ -51,7 +51,7 @@ def _frame(*parts: bytes) -> bytes:
 
 
 def _json(stream: BinaryIO) -> bytes:
-    """The first part of a frame, where that is JSON."""
+    """Return the first part of a frame, where that is JSON."""
     stream.read(1)
     part = stream.read(int.from_bytes(stream.read(4)))
     return part[len(JSON) :] if part.startswith(JSON) else b""

@@ -10,7 +10,7 @@ DEEPEST = 4  # folders from a release to a program in it
 
 
 def starts_from(name: str, script: Path, cwd: Path, checkout: Path | None, command: str) -> Found:
-    """Whether a service starts from the checkout that is taken back, or through a link to the current release. Read-only.
+    """Whether a service starts from the reverted checkout, or through a link to the current release. Read-only.
 
     Args:
         name: The service.
@@ -41,7 +41,7 @@ def starts_from(name: str, script: Path, cwd: Path, checkout: Path | None, comma
 
 
 def _release_link(path: Path) -> tuple[Path, Path] | None:
-    """A link to the release that holds `path`, or to one next to it; and the release."""
+    """Return a link to the release that holds `path`, or to one next to it; and the release."""
     for release in (path, *path.parents)[:DEEPEST]:
         releases = release.parent
         for place in (releases, releases.parent):

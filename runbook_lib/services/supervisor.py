@@ -33,7 +33,7 @@ CALL_SECONDS = 10.0
 
 
 def call(path: Path, method: str, *arguments: Any) -> Any:
-    """What supervisord answers to one call, on a connection of its own.
+    """Return what supervisord answers to one call, on a connection of its own.
 
     Raises:
         OSError: The socket is missing, refuses, or is silent for too long.
@@ -78,7 +78,7 @@ class SupervisorTarget(ServicesTarget):
     socket: str
     """The socket of supervisord."""
 
-    pins_are_told_by_manager = False
+    pins_are_reported_by_manager = False
 
     def tells_versions(self) -> bool:
         """No: supervisord knows commands, not versions. Pure."""
@@ -116,7 +116,7 @@ class SupervisorServices:
         return {name for name in names if self._state(name) == "RUNNING"}
 
     def version(self, name: str) -> str:
-        """See `Services.version`; supervisord never tells."""
+        """See `Services.version`; supervisord never reports one."""
         raise no_version(name, str(self._socket), "supervisord knows commands, not versions")
 
     def stop(self, *names: str) -> None:
@@ -181,7 +181,7 @@ class SupervisorServices:
         return [_rotated(Path(info[key])) for key in ("stdout_logfile", "stderr_logfile") if info[key]]
 
     def _asked_to_stop(self, name: str) -> bool:
-        """Whether it is stopped; else it is asked to be, unless that is under way."""
+        """Check whether it is stopped; else it is asked to be, unless that is under way."""
         state = self._state(name)
         if state not in STOPPED | {"STOPPING"}:
             self._ask(name, "stopProcess", name, False, fine=NOT_RUNNING)
@@ -198,8 +198,8 @@ class SupervisorServices:
             raise AdapterError(
                 f"{name} neither runs nor is stopped after {self._timeout:g} s.",
                 where=str(self._socket),
-                state=f"supervisord says {info['statename']} {info['spawnerr']}".strip() + ", and goes on trying.",
-                safe_next="Read its log; stop it, mend the cause, and start it again.",
+                state=f"supervisord says {info['statename']} {info['spawnerr']}".strip() + ", and keeps trying.",
+                safe_next="Read its log; stop it, fix the cause, and start it again.",
             )
         info = self._looked_at_twice(name)
         if info["statename"] != "RUNNING":
@@ -232,7 +232,7 @@ class SupervisorServices:
 
 
 def _rotated(path: Path) -> list[Path]:
-    """A log and its rotated files, oldest first."""
+    """Return a log and its rotated files, oldest first."""
     files = [path]
     while (older := path.with_name(f"{path.name}.{len(files)}")).exists():
         files.append(older)

@@ -1,6 +1,6 @@
-"""What every step can do: be previewed, probed, applied, verified and undone.
+"""The base of all steps: preview, probe, apply, verify and undo.
 
-Each kind of step is one module of this room, or one that another package's entry point names.
+Each kind of step is one module of this package, or one that another package's entry point names.
 """
 
 import inspect
@@ -31,7 +31,7 @@ AT_THE_PREVIEW = (When.BEFOREHAND, When.ONLY_BEFOREHAND)
 
 
 class Effect(StrEnum):
-    """Whether a step's effect is there in the live system."""
+    """Whether a step's effect exists in the live system."""
 
     DONE = "done"
     NOT_DONE = "not done"
@@ -41,7 +41,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found of a step's effect, and a sentence on it."""
+    """The state of a step's effect, and a sentence on it."""
 
     effect: Effect
     detail: str
@@ -51,8 +51,8 @@ class Probe:
 class Preview:
     """What a step would do, computed without doing it.
 
-    `facts` must be the same when the step is applied; `volumes` may differ within the plan's tolerance; of the rows behind
-    `keys`, none but those are acted on.
+    When the step is applied, `facts` must be the same, and `volumes` may differ within the plan's tolerance. The step acts
+    only on the rows behind `keys`.
     """
 
     step: str
@@ -64,26 +64,26 @@ class Preview:
     estimate: int = 0  # seconds
     facts: Facts = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
-    keys: str = ""  # the SHA-256 of the list of rows that it is about
-    table: list[list[str]] = field(default_factory=list)  # what is to be read with it, the first row its head
-    measured: str = ""  # when it last took as long as the estimate says, in a run or rehearsal of about this size
-    irreversible: bool = False  # whether nothing undoes it, or not all of it: then it is confirmed a second time
-    by_hand: list[Instruction] = field(default_factory=list)  # what a person does where nothing else runs
-    goes_first: bool = False  # whether it is done before the outage begins, wherever the plan has it
+    keys: str = ""  # the SHA-256 of the list of affected rows
+    table: list[list[str]] = field(default_factory=list)  # shown with it; the first row is the header
+    measured: str = ""  # when a run or rehearsal of about this size was measured for the estimate
+    irreversible: bool = False  # whether it cannot be undone completely; if so, it is confirmed a second time
+    by_hand: list[Instruction] = field(default_factory=list)  # for a person, if the runbook cannot run
+    goes_first: bool = False  # whether it runs before the outage begins, wherever the plan has it
 
 
 def commands_here(commands: Collection[Sequence[str]]) -> Found:
-    """Whether the programs of a target's commands can be run from here. Read-only."""
+    """Check that the programs of a target's commands can be run from here. Read-only."""
     if missing := not_found(commands):
         return (
             Status.FAIL,
             f"cannot be run from here: {', '.join(missing)}. Correct the target, or install it.",
         )
-    return Status.PASS, ", ".join(dict.fromkeys(command[0] for command in commands)) or "there are none"
+    return Status.PASS, ", ".join(dict.fromkeys(command[0] for command in commands)) or "no command is needed"
 
 
 def looked_at(need: Precondition) -> Result:
-    """Look at what must hold; what cannot be looked at is UNKNOWN. Read-only."""
+    """Look at a precondition; UNKNOWN if the look fails. Read-only."""
     try:
         found = need.look()
     except LOOK_FAILED as error:
@@ -94,19 +94,19 @@ def looked_at(need: Precondition) -> Result:
 class Step(ABC):
     """One step of a rollback on one target.
 
-    A step that leaves something to be cleaned up later reports it before, with `reporter.open_cleanup`; `purge` does it.
+    A step reports each cleanup item with `reporter.open_cleanup` before it creates the item; `purge` cleans it up.
     """
 
-    WORKS_IN_PARTS = False  # whether it can be paused, resumed and aborted between two of them
+    WORKS_IN_PARTS = False  # whether it can be paused, resumed and aborted between two parts
 
-    BEGINS_OUTAGE = False  # whether users wait from here on
-    UNDONE_LAST = False  # whether undoing it brings up what the undo of all others has made
-    CHOICES: Mapping[str, Mapping[str, str]] = {}  # those that are the same for every run
-    LATER: Mapping[str, Mapping[str, str]] = {}  # the same, of what nobody is asked beforehand
-    # Cleanup until which nobody can look at the target -> the check whose waiver resumes the run without it, "" for none.
+    BEGINS_OUTAGE = False  # whether users wait from this step on
+    UNDONE_LAST = False  # whether its undo starts what the undo of all other steps has prepared
+    CHOICES: Mapping[str, Mapping[str, str]] = {}  # choices that are the same for every run
+    LATER: Mapping[str, Mapping[str, str]] = {}  # the same, for choices that nobody must make beforehand
+    # Cleanup item that blocks any look at the target -> the check whose waiver resumes the run without it, "" for none.
     DUE_AT_ONCE: Mapping[str, str] = {PAUSED: POOLER}
 
-    Keys: ClassVar[type[StepSpec]]  # what a plan says of such a step, and what the kind says of itself
+    Keys: ClassVar[type[StepSpec]]  # the keys of such a step in a plan, and the kind's description of itself
 
     def __init__(self, name: str, context: Context) -> None:
         self.name = name
@@ -116,49 +116,49 @@ class Step(ABC):
 
     @property
     def reporter(self) -> Reporter:
-        """What journals how the step gets on, and what cleanup it leaves."""
+        """The journal of the step's progress and of the cleanup items it leaves."""
         return self.context.reporter.of(self.name)
 
     @property
     def approved(self) -> Facts:
-        """The facts that were approved, none where nothing of this step was."""
+        """The approved facts; empty if nothing of this step was approved."""
         return self.context.state.approved_facts(self.name)
 
     @property
     def approved_rows(self) -> int:
-        """How many rows were approved, 0 where nothing of this step was."""
+        """The number of approved rows; 0 if nothing of this step was approved."""
         return int(self.context.state.agreed.get(self.name, {}).get("volumes", {}).get("rows", 0))
 
     @property
     def left(self) -> Facts:
-        """What the step has left, by the journal."""
+        """The result that the step has recorded in the journal."""
         return self.context.state.step(self.name).outcome
 
     @property
     def is_done(self) -> bool:
-        """Whether the journal has the step finished."""
+        """Whether the step is finished according to the journal."""
         return self.context.state.step(self.name).is_done
 
     @property
     def goes_first(self) -> bool:
-        """Whether the step is done before the one that begins the outage, wherever the plan has it."""
+        """Whether the step runs before the outage begins, wherever the plan has it."""
         return False
 
     @property
     def title(self) -> str:
-        """What the step is called in the plan."""
+        """The step's title in the plan."""
         return self.spec.title
 
     def default(self, choice: str) -> str:
-        """What the plan says where the engineer does not choose. Read-only."""
+        """Return the plan's value of a choice, for an engineer who does not choose. Read-only."""
         return str(getattr(self.spec, choice.lower()))
 
     def choices(self) -> Mapping[str, Mapping[str, str]]:
-        """All that may be chosen of the step: name -> value -> description. Read-only."""
+        """Return the step's choices: name -> value -> description. Read-only."""
         return {**self.CHOICES, **self.LATER}
 
     def chosen(self, choice: str) -> str:
-        """What the engineer chose, else what the plan says. Read-only.
+        """Return the engineer's choice, else the plan's value. Read-only.
 
         Raises:
             ParametersError: It cannot be chosen.
@@ -173,48 +173,48 @@ class Step(ABC):
         return value
 
     def in_brief(self) -> tuple[str, str] | None:
-        """What it would change in the data, and lose, in numbers that come quickly; None for nothing. Read-only."""
-        return None  # most steps leave the data alone
+        """Return what it would change in the data and lose, in quick numbers; None for nothing. Read-only."""
+        return None  # most steps do not touch the data
 
     @abstractmethod
     def preview(self) -> Preview:
-        """What the step would change and lose. Read-only."""
+        """Compute what the step would change and lose. Read-only."""
 
     @abstractmethod
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """What a person does, in order, in place of what was previewed; what cannot be written down, in words. Read-only."""
+        """Return the steps for a person to do by hand instead, in order; in words if no script can do it. Read-only."""
 
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
-        """What came of trying what was previewed on a clone; nothing where there is no DDL to be tried.
+        """Try the previewed DDL on a clone; no result if there is no DDL to try.
 
         Changes nothing in the target's database.
         """
         return []
 
     def await_target(self) -> None:
-        """Wait while somebody keeps the step from reading what it works on, and journal who. Read-only.
+        """Wait while a session blocks the step from reading its data, and journal which one. Read-only.
 
         Raises:
-            PreconditionError: Somebody does for too long.
+            PreconditionError: A session blocks it for too long.
         """
-        return  # most steps read nothing that others lock
+        return  # most steps read nothing that other sessions lock
 
     @abstractmethod
     def probe(self) -> Probe:
-        """Whether the effect is there already. Read-only."""
+        """Report whether the effect exists already. Read-only."""
 
     @abstractmethod
     def needs(self) -> list[Precondition]:
-        """What must hold before the step acts, and when each can be looked at (see `results.py`). Pure."""
+        """Return the preconditions, and when each can be looked at (see `results.py`). Pure."""
 
     def need(
         self, suffix: str, title: str, when: When, look: Callable[[], Found], *, waivable: bool = False
     ) -> Precondition:
-        """A precondition named after this step; without a suffix it is waived with the step itself."""
+        """Make a precondition named after this step; without a suffix it is waived with the step itself."""
         return Precondition(f"{self.name}: {suffix}" if suffix else self.name, title, when, look, waivable or not suffix)
 
     def preconditions(self, *when: When) -> list[Result]:
-        """Look at what must hold just before the step acts, or at what can be looked at then. Read-only."""
+        """Look at the preconditions just before the step acts, or at those of the given times. Read-only."""
         return [
             replace(looked_at(need), evidence={"step": self.name, "waivable": need.waivable})
             for need in self.needs()
@@ -222,10 +222,10 @@ class Step(ABC):
         ]
 
     def previewed(self, *, begun: bool) -> tuple[Preview, list[Result]]:
-        """The preview, and what was found of all that can be looked at before the step. Read-only.
+        """Return the preview, and the results of all preconditions that can be looked at before the step. Read-only.
 
-        A preview that cannot be made is one of these. A step that this run has begun needs nothing once its effect is there;
-        before, what a probe finds may be what only a step before it changes, as what is frozen.
+        A failed preview is one of the results. A step that this run has begun needs nothing once its effect exists. Before
+        that, a probe may see a state that an earlier step still changes, such as a freeze.
         """
         made: list[Preview] = []
 
@@ -243,23 +243,23 @@ class Step(ABC):
         return replace(made[0], would=would, by_hand=self._by_hand(made[0]), goes_first=self.goes_first), looks
 
     def _by_hand(self, preview: Preview) -> list[Instruction]:
-        """What a person does; where that cannot be found out now, why. Read-only."""
+        """Return the steps by hand, or why they cannot be computed now. Read-only."""
         try:
             return self.by_hand(preview)
         except LOOK_FAILED as error:
-            return [in_words(f"not known, as it could not be found out when this was previewed: {why(error)[1]}")]
+            return [in_words(f"unknown, because the preview could not compute it: {why(error)[1]}")]
 
     def _waits_of_clients(self, preview: Preview) -> list[str]:
-        """For how long clients of poolers would wait, a line each. Read-only."""
+        """Return how long clients of each pooler would wait, one line each. Read-only."""
         work = self.milliseconds_paused(preview)
         return [
-            f"pause {pooler} each time that strong locks are taken: its clients wait up to "
+            f"pause {pooler} each time the step takes strong locks: its clients wait up to "
             f"{pooler.limit * 1000 + work:.0f} ms ({pooler.limit * 1000:.0f} for transactions in progress), and get no error"
             for pooler in (self.poolers if work else [])
         ]
 
     def _is_there(self) -> str:
-        """What shows that the effect is there already, "" where it is not, or is unknown. Read-only."""
+        """Return the evidence that the effect exists already; "" if it does not, or is unknown. Read-only."""
         try:
             probe = self.probe()
         except RunbookError:
@@ -267,61 +267,61 @@ class Step(ABC):
         return probe.detail if probe.effect is Effect.DONE else ""
 
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
-        """Why what was approved ("facts" and "volumes") is not enough to act on, "" where it is. Read-only."""
+        """Return why the approval ("facts" and "volumes") is not sufficient, "" if it is. Read-only."""
         return ""
 
     def sessions(self) -> AbstractContextManager[None]:
-        """What the sessions of the target's database last for while the step is looked at, done and verified."""
-        return nullcontext()  # for one connection, mostly
+        """Return a context for the lifetime of database sessions while the step is looked at, applied and verified."""
+        return nullcontext()  # most steps open a session for each use
 
     def make_ready(self) -> None:
-        """Do, before the first step of the run, what the step needs and no user notices. Changes the target."""
+        """Prepare, before the run's first step, what the step needs and no user notices. Changes the target."""
         return  # most steps need nothing
 
     @abstractmethod
     def apply(self) -> Facts:
-        """Do it, or go on where it stopped; returns what it left. Changes the target."""
+        """Apply the step, or resume it; returns what it left. Changes the target."""
 
     def adopt_existing(self) -> None:
-        """Take over the cleanup of an effect that was there already, or journal it as done. Reads the target."""
-        return  # most steps leave no cleanup for what somebody else did
+        """Take over the cleanup of an effect that existed already, or journal it as done. Reads the target."""
+        return  # most steps leave no cleanup for the work of others
 
     @abstractmethod
     def verify(self) -> list[Result]:
-        """Whether what the step was for has come about. Read-only."""
+        """Check that the step reached its goal. Read-only."""
 
     @abstractmethod
     def undo(self) -> Facts:
-        """Put back what was there before; returns what that left. Changes the target."""
+        """Restore the previous state; returns what the undo left. Changes the target."""
 
     def cannot_undo(self) -> str:
-        """Why this run's step cannot be undone now, "" where it can. Read-only."""
+        """Return why this run's step cannot be undone now, "" if it can. Read-only."""
         return ""
 
     def undo_leaves(self) -> str:
-        """What an undo of this step leaves as somebody else made it since, "" for nothing. Read-only."""
+        """Return which later changes by others an undo of this step would leave, "" for none. Read-only."""
         return ""
 
     def purge_preview(self, item: str) -> Preview:
-        """What cleaning up one item of this step would do. Read-only."""
+        """Preview the cleanup of one item of this step. Read-only."""
         raise NotImplementedError(f"{type(self).__name__} leaves no cleanup")
 
     def purge(self, item: str) -> Facts:
-        """Clean up one item of this step, for good; returns what that left. Changes the target."""
+        """Clean up one item of this step permanently; returns what that left. Changes the target."""
         raise NotImplementedError(f"{type(self).__name__} leaves no cleanup")
 
     @property
     def poolers(self) -> list[Pooler]:
-        """The target's poolers; none where their check was waived, which is to go on without."""
+        """The target's poolers; none if their check was waived, since the run then continues without them."""
         return [] if POOLER in self.context.state.waivers else self.context.adapters.poolers
 
     def milliseconds_paused(self, preview: Preview) -> int:
-        """For how long, at most, clients of poolers wait at a time for what was previewed; 0 for never. Pure."""
+        """Return the longest single wait of pooler clients for the previewed work; 0 for none. Pure."""
         return 0  # most steps take no strong locks
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Have clients of the target's poolers wait whenever the block takes strong locks for a moment."""
+        """Pause the target's poolers whenever the block takes strong locks."""
         adapters = self.context.adapters
         adapters.pausing = Pausing(self.poolers, self.reporter, adapters.postgres.connect) if self.poolers else nullcontext
         try:
@@ -330,25 +330,25 @@ class Step(ABC):
             adapters.pausing = nullcontext
 
     def cleanup_preview(self, item: str) -> Preview:
-        """What cleaning up one item of this step would do, whichever kind of step it is. Read-only."""
+        """Preview the cleanup of one item of this step, for any kind of step. Read-only."""
         if item != PAUSED:
             return self.purge_preview(item)
         return Preview(self.name, self.title, would=[self._pausing.would])
 
     def clean_up(self, item: str) -> Facts:
-        """Clean up one item of this step, for good, whichever kind of step it is. Changes the target."""
+        """Clean up one item of this step permanently, for any kind of step. Changes the target."""
         if item != PAUSED:
             with self.acting():
                 return self.purge(item)
         return self._pausing.clean_up(waived=POOLER in self.context.state.waivers)
 
     def clean_up_waived(self, item: str) -> str:
-        """Clean up one item that is due at once and waived, tried once; returns what is left to do by hand, "" for nothing.
+        """Try once to clean up a waived item that blocks the run; returns what is left to do by hand, "" for nothing.
 
         Changes the target.
         """
         if item != PAUSED:
-            raise NotImplementedError(f"{type(self).__name__} lets nobody waive {item}")
+            raise NotImplementedError(f"{type(self).__name__} does not allow a waiver of {item}")
         return self._pausing.resume_once()
 
     @property
@@ -356,17 +356,17 @@ class Step(ABC):
         return Pausing(self.context.adapters.poolers, self.reporter, self.context.adapters.postgres.connect)
 
     def adopt(self, item: str, text: str, run: str) -> None:
-        """Take over what another run left to be tidied up by this step. Changes the journal only."""
+        """Take over a cleanup item of this step from another run. Changes the journal only."""
         self.reporter.adopt(item, text, run)
 
     def result(self, suffix: str, title: str, status: Any, summary: str, **evidence: Any) -> Result:
-        """A result named after this step."""
+        """Make a result named after this step."""
         return Result(f"{self.name}: {suffix}", title, status, summary, evidence)
 
 
 @cache
 def kinds() -> dict[str, type[Step]]:
-    """The kinds of step that are installed, by the name that plans give them. Read-only.
+    """Return the installed kinds of step, by their name in plans. Read-only.
 
     Raises:
         TypeError: A kind declares no keys of its own, or two have one name.
@@ -383,15 +383,15 @@ def _declared(module: ModuleType) -> Iterator[tuple[type[StepSpec], type[Step]]]
 
 
 def kind(name: str) -> type[Step]:
-    """The class of a kind of step. Read-only."""
+    """Return the class of a kind of step. Read-only."""
     return kinds()[name]
 
 
 def steps_of(context: Context) -> dict[str, Step]:
-    """The steps of the run's rollback type, in order."""
+    """Return the steps of the run's rollback type, in order."""
     return {name: kind(spec.kind)(name, context) for name, spec in context.specs.items()}
 
 
 def step_named(context: Context, name: str) -> Step:
-    """A step of the plan, whatever the run's option is by now."""
+    """Return a step of the plan, whatever the run's current option is."""
     return kind(context.plan.steps[name].kind)(name, context)

@@ -1,4 +1,4 @@
-"""What a step on the plan's backfill works on, and what may be chosen of it."""
+"""The base of steps on a backfill of the plan: its table, its rows, and its choices."""
 
 import csv
 import io
@@ -32,14 +32,14 @@ from runbook_lib.steps import Step
 
 FILE = "edited-rows.csv"
 HEAD = ["key", "edited", "as written by the backfill", "decision"]
-MOST = 100_000  # rows that a person can be asked about at all
+MOST = 100_000  # rows that a person can be asked to decide
 DECISIONS = ("keep", "clear")
 TIMEOUT = 3600.0  # seconds for reading the backup
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was decided of the rows with edited entries."""
+    """The decisions on rows with edited entries."""
 
     clear: tuple[str, ...]
     keep: int
@@ -47,7 +47,7 @@ class Decisions:
 
 
 def write(folder: RunFolder, rows: Iterable[dict[str, Any]], file: str = FILE) -> None:
-    """Write the list to be decided, unless it is there. Changes the run folder only.
+    """Write the list of rows to decide, unless the file exists. Changes the run folder only.
 
     Raises:
         ParametersError: There are more rows than a person can decide.
@@ -69,7 +69,7 @@ def write(folder: RunFolder, rows: Iterable[dict[str, Any]], file: str = FILE) -
 
 
 def read(folder: RunFolder, name: str = FILE) -> Decisions:
-    """What stands in the file by now. Read-only.
+    """Read the decisions from the file. Read-only.
 
     Raises:
         ParametersError: A decision is neither keep nor clear, or the file is not as it was written.
@@ -93,7 +93,7 @@ def read(folder: RunFolder, name: str = FILE) -> Decisions:
 
 
 def begin(context: Context, step: str, connection: Connection, indexes: Indexes) -> None:
-    """Keep how often they have been scanned, and journal it; a reading that is as they still are stands. Read-only."""
+    """Keep and journal how often the indexes were scanned; keep a reading that is still current. Read-only."""
     known, now = since(context, step), reading(connection, indexes)
     if known and known.scans == now.scans:
         return
@@ -102,7 +102,7 @@ def begin(context: Context, step: str, connection: Connection, indexes: Indexes)
 
 
 def since(context: Context, step: str) -> Reading | None:
-    """The reading that the preview left, if any. Read-only."""
+    """Return the reading that the preview left, if any. Read-only."""
     kept = context.folder.read_json(_file(step))
     return Reading(**kept) if kept else None
 
@@ -111,8 +111,8 @@ def _file(step: str) -> str:
     return f"evidence/index-scans-{step}.json"
 
 
-FEW = 0.02  # share of rows up to which going by key is quickest
-MANY_KEPT = 0.3  # share of rows that differ from a cleared one, above which filling them costs more than clearing in place
+FEW = 0.02  # share of rows up to which access by key is fastest
+MANY_KEPT = 0.3  # share of rows to fill in a new column, above which clearing in place is cheaper
 
 STRATEGIES = {
     "auto": "the one that suits best",
@@ -124,36 +124,36 @@ STRATEGIES = {
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the choice depends on; numbers of rows are of the whole table."""
+    """The inputs of the choice; row counts are of the whole table."""
 
     rows: int
     affected: int
-    kept: int  # rows that will not hold what a cleared row holds, NULLs included
-    touches: bool  # whether each changed row's time of change is to be touched
-    hanging: tuple[str, ...]  # what hangs on the column and would not follow to a new one
-    stopped: bool  # whether nobody else uses the table meanwhile
-    fired: Mapping[str, str] = field(default_factory=dict)  # strategy -> why what it would fire must not be
+    kept: int  # rows that will hold another value than a cleared row, NULLs included
+    touches: bool  # whether each changed row's time of change is set
+    hanging: tuple[str, ...]  # objects that depend on the column and would not follow to a new one
+    stopped: bool  # whether nobody else uses the table during the step
+    fired: Mapping[str, str] = field(default_factory=dict)  # strategy -> why the triggers it would fire must not fire
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy, why, and why each refused one is out of the question."""
+    """A strategy, its reason, and the reason against each refused one."""
 
     strategy: str
     because: str
     refused: Mapping[str, str]
 
 
-def choose(found: Circumstances, wanted: str = "auto") -> Choice:
-    """The strategy for these circumstances; one that the engineer wants is refused only where it cannot be. Pure."""
+def choose(found: Circumstances, requested: str = "auto") -> Choice:
+    """Choose the strategy; the engineer's request is refused only if it is impossible. Pure."""
     refused = _refused(found)
-    if wanted != "auto":
-        return Choice(wanted, "chosen by the engineer", refused)
+    if requested != "auto":
+        return Choice(requested, "chosen by the engineer", refused)
     suits = _suiting(found, refused)
     left = [name for name in ("swap", "batched", "keyed") if name not in refused]
     if suits.strategy in left or not left:
         return suits
-    return replace(suits, strategy=left[0], because=f"{suits.strategy} is out: {refused[suits.strategy]}")
+    return replace(suits, strategy=left[0], because=f"{suits.strategy} is refused: {refused[suits.strategy]}")
 
 
 def _suiting(found: Circumstances, refused: Mapping[str, str]) -> Choice:
@@ -161,7 +161,7 @@ def _suiting(found: Circumstances, refused: Mapping[str, str]) -> Choice:
     if share <= FEW:
         return Choice("keyed", f"{share:.1%} of the rows are affected: few", refused)
     if "swap" in refused:
-        return Choice("batched", f"{share:.0%} of the rows are affected, and swap is out: {refused['swap']}", refused)
+        return Choice("batched", f"{share:.0%} of the rows are affected, and swap is refused: {refused['swap']}", refused)
     if not found.stopped:
         return Choice("batched", f"{share:.0%} of the rows are affected, and the application is live", refused)
     if kept > MANY_KEPT:
@@ -170,7 +170,7 @@ def _suiting(found: Circumstances, refused: Mapping[str, str]) -> Choice:
 
 
 def _refused(found: Circumstances) -> dict[str, str]:
-    reasons = ["every changed row's time of change is to be touched"] if found.touches else []
+    reasons = ["every changed row's time of change must be set"] if found.touches else []
     reasons += found.hanging
     reasons += [found.fired["swap"]] if "swap" in found.fired else []
     return {**found.fired, **({"swap": "; ".join(reasons)} if reasons else {})}
@@ -182,7 +182,7 @@ def _share(rows: int, found: Circumstances) -> float:
 
 @dataclass(frozen=True)
 class RowsOfBackup:
-    """The rows that the run's backup has of one table."""
+    """The rows of one table in the run's backup."""
 
     context: Context
     place: Place
@@ -191,28 +191,28 @@ class RowsOfBackup:
         """Read two columns into the temporary table `FETCHED` of the session.
 
         Raises:
-            PreconditionError: The backup does not hold them, or they are none of the column's type.
+            PreconditionError: The backup does not have them, or a value is not of the column's type.
         """
         dump, table = self.context.dump, (self.place.schema_, self.place.table)
         try:
             fetched(connection, self.context.adapters.dump_tools, dump, table, [key, column], {}, lambda: None)
         except psycopg.DataError as error:
             raise PreconditionError(
-                f"A value of {column} in the backup is none of its type: {error.diag.message_primary}.",
+                f"A value of {column} in the backup is not of the column's type: {error.diag.message_primary}.",
                 where=str(dump.path),
                 state="Nothing was changed.",
                 safe_next="Choose another `cleared` in the plan, or another backup.",
             ) from None
 
     def file(self) -> Path:
-        """Write the table's data into a file, as pg_restore does."""
+        """Write the table's data into a file with pg_restore."""
         rows, place = self.context.adapters.scratch / "table-before", self.place
         self.context.adapters.dump_tools.rows_of(self.context.dump.path, place.schema_, place.table, rows, TIMEOUT)
         return rows
 
 
 class BackfillStep(Step):
-    """A step on the rows that a backfill of the plan's wrote to."""
+    """A step on the rows that one of the plan's backfills wrote to."""
 
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "STRATEGY": STRATEGIES,
@@ -225,24 +225,24 @@ class BackfillStep(Step):
     }
 
     def default(self, choice: str) -> str:
-        """What the plan says where the engineer does not choose. Read-only."""
+        """Return the plan's value of a choice, for an engineer who does not choose. Read-only."""
         return self.entry.edited if choice == "EDITED" else super().default(choice)
 
     @property
     @abstractmethod
     def stopped(self) -> bool:
-        """Whether nobody else is to use the table meanwhile."""
+        """Whether nobody else may use the table during the step."""
 
     @property
     def number(self) -> int:
-        """Which of the plan's backfills it takes back."""
+        """The index of the plan's backfill that it removes."""
         assert isinstance(self.spec, ClearingStep)
         columns = [each.column for each in self.context.plan.backfills]
         return columns.index(self.spec.backfill) if self.spec.backfill else 0
 
     @property
     def entry(self) -> ListSpec | ScalarBackfill:
-        """What the plan says of the backfill, and the engineer of edited values."""
+        """The plan's entry of the backfill, with the engineer's choice on edited values."""
         return self.context.as_chosen(self.context.plan.backfills[self.number])
 
     @property
@@ -252,12 +252,12 @@ class BackfillStep(Step):
 
     @property
     def backup(self) -> RowsOfBackup:
-        """What the backup has of the table."""
+        """The table's rows in the backup."""
         return RowsOfBackup(self.context, self.entry.place)
 
     @property
     def backfill(self) -> BackfillTerms:
-        """What is to be cleared, with what was decided of edited values, and the earlier values that this run has read."""
+        """The values to clear, with the decisions on edited values and the earlier values that this run has read."""
         if not self._terms.reads_earlier_values:
             return self._terms
         with self.context.adapters.postgres.connect() as connection:
@@ -281,7 +281,7 @@ class BackfillStep(Step):
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
-        """A connection to look at the table; while others use it, what is looked at does not scan the column's indexes."""
+        """Open a connection to look at the table; while others use it, no query scans the column's indexes."""
         with (
             self.context.adapters.postgres.connect() as connection,
             nullcontext() if self.stopped else unscanned(connection),
@@ -290,7 +290,7 @@ class BackfillStep(Step):
 
 
 def no_feature_service(context: Context) -> Found:
-    """Whether every service is stopped, or runs code in which the feature is taken back. Read-only."""
+    """Check that every service is stopped, or runs code without the feature. Read-only."""
     lines, statuses = [], set()
     for service in context.plan.services:
         status, text = _looked(context, service)
@@ -308,34 +308,34 @@ def _looked(context: Context, service: str) -> tuple[Status, str]:
     try:
         version = builds.running(context, service)
     except AdapterError as error:
-        return Status.UNKNOWN, f"runs, in a version that is not known: {error.what}"
-    head = builds.wanted(context, service)
+        return Status.UNKNOWN, f"runs, in an unknown version: {error.what}"
+    head = builds.expected(context, service)
     if old_code.live_commits(context, context.target.services.built_from[service]):
-        return Status.FAIL, f"runs {version}, and its repository still holds the feature"
+        return Status.FAIL, f"runs {version}, and its repository still has the feature"
     if not builds.same(version, head):
-        return Status.FAIL, f"runs {version}, not {head[:12]}, in which the feature is taken back"
+        return Status.FAIL, f"runs {version}, not {head[:12]}, which is without the feature"
     return Status.PASS, f"runs {version}, without the feature"
 
 
 def none_lasting(step: Step, table: sql.Identifier, *, without_application: bool) -> Precondition:
-    """A precondition that nobody holds the table for long; the step itself waits for whoever does so by then.
+    """Make a precondition that no session locks the table for long; the step itself waits for later ones.
 
     Args:
-        step: Whose precondition it is.
+        step: The step that has the precondition.
         table: The table that it works on.
-        without_application: Whether the application's sessions do not count, since they end before the step acts.
+        without_application: Whether to ignore the application's sessions, because they end before the step acts.
     """
     context = step.context
 
     def look() -> Found:
         if context.state.steps:
-            return Status.PASS, "not looked at: the run has begun, and the step waits for whoever does"
+            return Status.PASS, "not checked: the run has begun, and the step waits for such sessions"
         with context.adapters.postgres.connect() as connection:
             role = context.target.database.application_role if without_application else None
             found = lasting(connection, table, role)
         if not found:
             return Status.PASS, "nobody does"
-        return Status.FAIL, f"{'; '.join(map(str, found))}. Let them end, or end them; then take a new preview"
+        return Status.FAIL, f"{'; '.join(map(str, found))}. Let them end, or end them; then preview again"
 
-    title = "No long or prepared transaction, and no index build, holds the table"
+    title = "No long or prepared transaction and no index build locks the table"
     return step.need("lasting", title, When.ONLY_BEFOREHAND, look, waivable=True)

@@ -27,19 +27,19 @@ from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
 from runbook_lib.steps.by_hand import Instruction, in_shell, in_shell_at
 from runbook_lib.system.processes import shown
 
-NEWEST = 50  # runs that are looked at
+NEWEST = 50  # runs to read
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast the database was backed up last: bytes of the database a second, and the run that showed it."""
+    """The speed of the last backup: bytes of the database per second, and the run that measured it."""
 
     bytes_per_second: float
     run: str
 
 
 def last_rate(outputs: Path, target: str, step: str) -> Rate | None:
-    """The rate of the last run below `outputs` that did the step on the target; None where no run shows it. Read-only."""
+    """Return the rate of the last run in `outputs` that did the step on the target; None if no run shows it. Read-only."""
     for journal in sorted(outputs.glob("*/journal.jsonl"), reverse=True)[:NEWEST]:
         try:
             found = list(_rates(journal, target, step))
@@ -61,12 +61,12 @@ def _rates(journal: Path, target: str, step: str) -> Iterator[float]:
                     yield size / seconds
 
 
-READ_TIMEOUT = 6 * 3600.0  # seconds that reading a backup through may take, with the services up
-THERE, NOT_THERE = 0, 1  # exit codes of a snapshot's check; any other one means that it could not tell
+READ_TIMEOUT = 6 * 3600.0  # seconds allowed for reading a whole backup, with the services up
+THERE, NOT_THERE = 0, 1  # exit codes of a snapshot's check; any other one means UNKNOWN
 
 
 class Ahead(ABC):
-    """What takes the place of the dump that would be made while users wait."""
+    """A backup made ahead of the outage, in place of a dump during it."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -74,23 +74,23 @@ class Ahead(ABC):
     @property
     @abstractmethod
     def would(self) -> str:
-        """What is done, before the first service is stopped."""
+        """The preview's line on it."""
 
     @abstractmethod
     def look(self) -> Found:
-        """Whether it can be done, as far as the preview can tell. Read-only."""
+        """Check that it can be done, as far as the preview can see. Read-only."""
 
     @abstractmethod
     def probe(self, outcome: Mapping[str, Any]) -> Probe:
-        """Whether it is done, by the step's recorded outcome and the live system. Read-only."""
+        """Report whether it is done, from the step's recorded outcome and the live system. Read-only."""
 
     @abstractmethod
     def by_hand(self) -> list[Instruction]:
-        """What a person does in its place. Pure."""
+        """Return the steps by hand. Pure."""
 
     @abstractmethod
     def make(self) -> Facts:
-        """Do it; returns what it left. Changes the target's backups only."""
+        """Make it; returns what it left. Changes the target's backups only."""
 
 
 class BySnapshot(Ahead):
@@ -107,30 +107,30 @@ class BySnapshot(Ahead):
         return f"make the snapshot {self.name}: {shown(self._filled(self.spec.make))}"
 
     def look(self) -> Found:
-        """Whether the target's commands can be run from here. Read-only."""
+        """Check that the target's commands can be run from here. Read-only."""
         return commands_here([self.spec.make, self.spec.check])
 
     def probe(self, outcome: Mapping[str, Any]) -> Probe:
-        """What the target's check says. Read-only.
+        """Run the target's check. Read-only.
 
         Raises:
-            AdapterError: It cannot tell.
+            AdapterError: The check's exit code is neither 0 nor 1.
         """
         check = self._filled(self.spec.check)
         answer = self.context.adapters.processes.run(check, timeout=self.spec.timeout)
         if answer.exit_code not in (THERE, NOT_THERE):
             raise AdapterError(
-                f"Whether the snapshot {self.name} exists is not known: {shown(check)} ended with {answer.exit_code}.",
+                f"Whether the snapshot {self.name} exists is unknown: {shown(check)} ended with {answer.exit_code}.",
                 where=f"target {self.context.target.name}, key backups.snapshot",
                 state="Nothing was changed by asking.",
                 safe_next="Make the check end with 0 where the snapshot exists, and with 1 where it does not.",
             )
         if answer.exit_code == THERE:
-            return Probe(Effect.DONE, f"the snapshot {self.name} exists, by the target's check")
+            return Probe(Effect.DONE, f"the snapshot {self.name} exists, according to the target's check")
         return Probe(Effect.NOT_DONE, f"there is no snapshot {self.name}")
 
     def by_hand(self) -> list[Instruction]:
-        """The target's command and its check. Pure."""
+        """Return the target's command and its check. Pure."""
         commands = self._filled(self.spec.make), self._filled(self.spec.check)
         return [in_shell_at(None, *commands, expect=f"the last line ends with exit code {THERE}: `echo $?`")]
 
@@ -138,7 +138,7 @@ class BySnapshot(Ahead):
         """Run the target's command. Changes the target's backups only.
 
         Raises:
-            AdapterError: It failed.
+            AdapterError: The command failed.
         """
         self.context.adapters.processes.run(self._filled(self.spec.make), timeout=self.spec.timeout).require()
         return {"snapshot": self.name}
@@ -148,7 +148,7 @@ class BySnapshot(Ahead):
 
 
 class ByFreshBackup(Ahead):
-    """The newest backup of a pattern, where it is young enough."""
+    """The newest backup that matches a pattern, if it is recent enough."""
 
     def __init__(self, context: Context, spec: FreshBackup) -> None:
         super().__init__(context)
@@ -156,11 +156,11 @@ class ByFreshBackup(Ahead):
 
     @property
     def would(self) -> str:
-        """Which backup is relied on."""
-        return f"read the newest {self.spec.pattern} through, which must be at most {self.spec.minutes} minutes old"
+        """The backup that is used."""
+        return f"read the whole newest {self.spec.pattern}, which must be at most {self.spec.minutes} minutes old"
 
     def look(self) -> Found:
-        """Whether there is one, of this database, and young enough. Read-only."""
+        """Check that one exists, is of this database, and is recent enough. Read-only."""
         path = newest(Path(self.context.target.backups.directory), self.spec.pattern)
         if path is None:
             return Status.FAIL, f"there is no {self.spec.pattern} in {self.context.target.backups.directory}"
@@ -171,26 +171,26 @@ class ByFreshBackup(Ahead):
             return Status.FAIL, f"{path.name} is of the database {contents.database}, not {live}"
         if minutes > self.spec.minutes:
             return Status.FAIL, f"{facts}, more than {self.spec.minutes}; make a new one"
-        return (Status.UNKNOWN, f"{facts}: of the future") if minutes < -1 else (Status.PASS, facts)
+        return (Status.UNKNOWN, f"{facts}: its time is in the future") if minutes < -1 else (Status.PASS, facts)
 
     def probe(self, outcome: Mapping[str, Any]) -> Probe:
-        """Whether one was read through, and is what it was. Read-only."""
+        """Report whether one was read completely, and is unchanged. Read-only."""
         if "sha256" not in outcome:
-            return Probe(Effect.NOT_DONE, "no backup was read through yet")
+            return Probe(Effect.NOT_DONE, "no backup was read completely yet")
         path = Path(outcome["file"])
         if not path.exists() or sha256(path) != outcome["sha256"]:
-            return Probe(Effect.UNKNOWN, f"the backup {path} is not the one that was read through")
-        return Probe(Effect.DONE, f"{path.name} was read through before the services were stopped")
+            return Probe(Effect.UNKNOWN, f"the backup {path} changed after it was read")
+        return Probe(Effect.DONE, f"{path.name} was read completely before the services were stopped")
 
     def by_hand(self) -> list[Instruction]:
-        """How the backup is looked for. Pure."""
+        """Return the commands that find and read the backup. Pure."""
         tools, directory = self.context.adapters.dump_tools, Path(self.context.target.backups.directory)
         look = in_shell(f"ls -lt {shlex.quote(str(directory))}/{self.spec.pattern} | head -1", self.would)
         read = tools.command_to_read(directory / "FILE")
         return [look, in_shell_at(None, read, expect="with its name for FILE, exit code 0: every byte of it can be read")]
 
     def make(self) -> Facts:
-        """See once more that it is fresh, and read all of it. Read-only.
+        """Check again that it is fresh, and read all of it. Read-only.
 
         Raises:
             PreconditionError: It is not fresh.
@@ -210,7 +210,7 @@ class ByFreshBackup(Ahead):
 
 
 def ahead(context: Context) -> Ahead | None:
-    """What the target names, None where the run's own dump is made while the services are stopped. Read-only."""
+    """Return the target's own backup, None if the run makes a dump while the services are stopped. Read-only."""
     backups = context.target.backups
     if backups.snapshot:
         return BySnapshot(context, backups.snapshot)
@@ -218,12 +218,12 @@ def ahead(context: Context) -> Ahead | None:
 
 
 TIMEOUT = 3600.0
-LOOK = 0.5  # seconds between two looks at who is in the way of pg_dump
+LOOK = 0.5  # seconds between two looks for sessions that block pg_dump
 KEPT = "nothing to undo: the backup is kept"
 
 
 def path_of_backup(context: Context) -> Path:
-    """Where a run's own backup goes. Read-only."""
+    """Return the path of a run's own backup. Read-only."""
     return Path(context.target.backups.directory) / f"before_rollback_{context.folder.id}.dump"
 
 
@@ -236,10 +236,10 @@ class BackupKeys(DatabaseStep):
     about = About(
         title="Back up the database as it is now",
         estimate=60,
-        does="Dumps the database, or makes or checks the target's own backup, and reads it through.",
-        expect="A backup that can be read, with its size and SHA-256.",
-        if_not="Make room on the disk, or end what blocks pg_dump; apply the step again.",
-        preserves="The backup stays in the run folder or where the target keeps it.",
+        does="Dumps the database, or makes or checks the target's own backup, and reads all of it.",
+        expect="A readable backup, with its size and SHA-256.",
+        if_not="Free disk space, or end the session that blocks pg_dump. Then apply the step again.",
+        preserves="The backup stays in the run folder, or where the target keeps it.",
         reversible=True,
         log_line="",
         starts=False,
@@ -253,32 +253,32 @@ class BackupKeys(DatabaseStep):
         return Touches()
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class Backup(Step):
-    """Dump the whole database, read the dump back, and keep its hash; or what the target names in its place."""
+    """Dump the whole database, read the dump back, and keep its hash; or use the target's own backup."""
 
     Keys = BackupKeys
 
     @cached_property
     def ahead(self) -> Ahead | None:
-        """What is done before the services are stopped, None where the dump waits for that."""
+        """The backup made before the services are stopped, None if the dump waits for that."""
         return ahead(self.context)
 
     @property
     def goes_first(self) -> bool:
-        """Whether it is done before the first service is stopped."""
+        """Whether it runs before the first service is stopped."""
         return self.ahead is not None
 
     @property
     def path(self) -> Path:
-        """Where this run's backup goes."""
+        """The path of this run's backup."""
         return path_of_backup(self.context)
 
     def preview(self) -> Preview:
-        """How large the database is, where the dump would go, and how long users wait for it. Read-only."""
+        """Report the database's size, the dump's path, and how long users wait for it. Read-only."""
         size = self._size()
         if self.ahead:
             would = [f"{self.ahead.would}; before the services are stopped, so users do not wait for it"]
@@ -289,7 +289,7 @@ class Backup(Step):
             f"dump the database ({size / 1e6:.0f} MB on disk) to {self.path} and read the dump back",
             f"users wait about {seconds} s for it, at {rate.bytes_per_second / 1e6:.1f} MB/s as in run {rate.run}"
             if rate
-            else f"users wait for it; how long is not known: no earlier run here shows a rate (the plan says {seconds} s)",
+            else f"users wait for it; the time is unknown: no earlier run here shows a rate (the plan says {seconds} s)",
         ]
         return Preview(
             self.name,
@@ -301,45 +301,45 @@ class Backup(Step):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The dump, and a look into it; or what the target has in its place. Pure."""
+        """Return the dump command and a look into the dump; or the target's own commands. Pure."""
         return self.ahead.by_hand() if self.ahead else self._dumped()
 
     def _dumped(self) -> list[Instruction]:
         tools = self.context.adapters.dump_tools
         return [
-            in_shell_at(None, tools.command_to_dump(self.path), expect=f"exit code 0, and {self.path} is there"),
+            in_shell_at(None, tools.command_to_dump(self.path), expect=f"exit code 0, and {self.path} exists"),
             in_shell_at(None, tools.command_to_read(self.path), expect="exit code 0: every byte of it can be read"),
         ]
 
     def needs(self) -> list[Precondition]:
-        """That a dump may read all there is. Pure."""
+        """Our role can read everything that a dump reads. Pure."""
 
         def readable() -> Found:
             with self.context.adapters.postgres.connect() as connection:
                 found = unreadable(connection)
             if found:
-                return Status.FAIL, f"our role may not read, or not every row of: {', '.join(found)}"
+                return Status.FAIL, f"our role cannot read all rows of: {', '.join(found)}"
             return Status.PASS, "it may"
 
         if self.ahead:
             return [self.need("ahead", "The backup can be made before the stop", When.BEFOREHAND, self.ahead.look)]
-        return [self.need("readable", "Our role may read every table and sequence", When.BEFOREHAND, readable)]
+        return [self.need("readable", "Our role can read every table and sequence", When.BEFOREHAND, readable)]
 
     def probe(self) -> Probe:
-        """Whether this run's dump is there, whole and unchanged. Read-only."""
+        """Report whether this run's dump exists, complete and unchanged. Read-only."""
         if self.ahead:
             return self.ahead.probe(self.left)
         if not self.path.exists():
-            return Probe(Effect.NOT_DONE, "no dump of this run is there")
+            return Probe(Effect.NOT_DONE, "this run has made no dump")
         known = self.left.get("sha256")
         if known is None:
-            return Probe(Effect.HALF_DONE, "a dump is there that was not read back yet")
+            return Probe(Effect.HALF_DONE, "the dump exists and was not read back yet")
         if known != sha256(self.path):
-            return Probe(Effect.UNKNOWN, f"the dump {self.path} is not the one that was written")
-        return Probe(Effect.DONE, "the dump is there, with the hash on record")
+            return Probe(Effect.UNKNOWN, f"the dump {self.path} changed after it was written")
+        return Probe(Effect.DONE, "the dump exists, with the recorded hash")
 
     def apply(self) -> Facts:
-        """Dump, read back and hash; a dump that is there already is not made again. Changes the target's backups only."""
+        """Dump, read back and hash, unless the dump exists already. Changes the target's backups only."""
         if self.ahead:
             return self.ahead.make()
         size = self._size()
@@ -357,7 +357,7 @@ class Backup(Step):
         }
 
     def verify(self) -> list[Result]:
-        """That the backup holds the data of the table to be changed, as far as it can be looked into. Read-only."""
+        """Check that the backup holds the data of the changed table, if it can be inspected. Read-only."""
         file = self.left.get("file", "" if self.ahead else str(self.path))
         if not file:
             return [self.result("readable", "The snapshot exists", Status.PASS, self.probe().detail)]

@@ -25,10 +25,10 @@ class BuildKeys(BuildingStep):
     about = About(
         title="Build the code",
         estimate=5,
-        does="Puts the build in place that was proven in the scratch clone: it is not built again, and caches are removed.",
-        expect="The build is of the commit that is checked out.",
-        if_not="Read the build's output in the evidence; fix its cause and apply again.",
-        preserves="What was built before is kept for an undo, until it is purged.",
+        does="Installs the build that was proven in the scratch clone, without building again, and removes caches.",
+        expect="The build is of the checked-out commit.",
+        if_not="Read the build's output in the evidence, fix the cause, then apply the step again.",
+        preserves="The previous build is kept for an undo until you purge it.",
         reversible=True,
         log_line="",
         starts=False,
@@ -38,7 +38,7 @@ class BuildKeys(BuildingStep):
     )
 
     def touches(self) -> Touches:
-        """It rests on the code, which its undo leaves alone."""
+        """It depends on the code, which its undo does not change."""
         return Touches(rests_on=self._code)
 
     def after(self, state: State, rules: Rules) -> State:
@@ -47,22 +47,22 @@ class BuildKeys(BuildingStep):
 
 
 class Build(StepOnRepository):
-    """Put the build of the old version in place that was proven in the scratch clone; or build it there, as it must be."""
+    """Install the old version's build that a scratch clone has proven; or build in the checkout, if it must."""
 
     Keys: ClassVar[type[StepSpec]] = BuildKeys
 
     @property
     def caches(self) -> list[str]:
-        """What is removed before the build, where it is there."""
+        """The paths that are removed before the build, if they exist."""
         return builds.caches(self.context, self.repository)
 
     @property
     def item(self) -> str:
-        """What the step leaves to be cleaned up: the build, then what was there before it."""
+        """The cleanup item: the build, and later the build that it replaced."""
         return f"built-before-{self.name}"
 
     def preview(self) -> Preview:
-        """That the old version builds, proven in the scratch clone, and what is put in place. Read-only."""
+        """Show that the old version builds in a scratch clone, and what is put in place. Read-only."""
         commit = old_code.commit_without(self.context, self.repository)
         proof, checkout = self._proof(commit), self.context.checkout(self.repository)
         for cache in self.caches:
@@ -75,13 +75,13 @@ class Build(StepOnRepository):
             self.name,
             self.title,
             would=self._would(commit, proof),
-            undone_by="putting back what was there" if proof.is_movable else "building what taking the code forward brings",
+            undone_by="putting the previous build back" if proof.is_movable else "building the restored code",
             estimate=self.spec.estimate if proof.is_movable else max(self.spec.estimate, ceil(proof.seconds)),
             facts={"commit": commit, **how, "built from": made_from},
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Builds in the checkout by the target's commands. Pure."""
+        """Return the target's commands for a build in the checkout. Pure."""
         target = self.context.target.repositories[self.repository]
         commands = [command for command in (target.install, target.build) if command]
         cleared = [["rm", "-rf", "--", *self.caches]] if self.caches else []
@@ -89,7 +89,7 @@ class Build(StepOnRepository):
         return [in_shell_at(self.path, *cleared, *commands, expect=f"each line ends with exit code 0{said}")]
 
     def needs(self) -> list[Precondition]:
-        """That the old version builds, and from all that it is built from in the checkout. Pure."""
+        """The old version builds, and from the same files as in the checkout. Pure."""
 
         def proof() -> Proof:
             return self._proof(old_code.commit_without(self.context, self.repository))
@@ -108,19 +108,19 @@ class Build(StepOnRepository):
             key = f"repositories.{self.repository}.build_files"
             return (
                 Status.UNKNOWN,
-                f"the checkout has {some(found)}, which git ignores, so that the scratch clone lacks them: name in {key} of "
-                "the target those that a build reads, or [] where it reads none",
+                f"the checkout has {some(found)}, which git ignores, so the scratch clone lacks them: list in {key} of "
+                "the target those that a build reads, or [] if it reads none",
             )
 
         title = "The old version builds in a scratch clone"
-        files = "The old version was built from all that a build in the checkout reads"
+        files = "The old version was built from all files that a build in the checkout reads"
         return [
             self.need("builds", title, When.BEFOREHAND, builds_alone, waivable=True),
             self.need("files", files, When.ONLY_BEFOREHAND, has_its_files, waivable=True),
         ]
 
     def make_ready(self) -> None:
-        """Keep the proven build next to the checkout. Changes the checkout's git directory alone."""
+        """Keep the proven build next to the checkout. Changes only the checkout's git directory."""
         commit = old_code.commit_without(self.context, self.repository)
         staged, proof = self._staged(commit), self._proof(commit)
         is_there = self.context.checkout(self.repository).head() == commit and self.probe().effect is Effect.DONE
@@ -134,17 +134,17 @@ class Build(StepOnRepository):
         staged_build.stage(self.context, self.name, proof, staged, self.caches, made_from)
 
     def probe(self) -> Probe:
-        """Whether what is built is what is checked out. Read-only."""
+        """Report whether the build is of the checked-out commit. Read-only."""
         head = self.context.checkout(self.repository).head()
         staged = self._staged(head)
         if staged.is_begun and not staged.is_in_place:
-            return Probe(Effect.HALF_DONE, f"the build of {head[:12]} is put in place in part")
+            return Probe(Effect.HALF_DONE, f"the build of {head[:12]} is partly in place")
         if staged.is_in_place or builds.built_version(self.context, self.repository, self.path, head):
             return Probe(Effect.DONE, f"the build is of {head[:12]}")
         return Probe(Effect.NOT_DONE, f"no build of {head[:12]} is known")
 
     def apply(self) -> Facts:
-        """Put the proven build in place; where it cannot be moved, build there. Changes the target."""
+        """Put the proven build in place; if it cannot be moved, build there. Changes the target."""
         checkout = self.context.checkout(self.repository)
         head = checkout.head()
         for cache in self.caches:
@@ -162,7 +162,7 @@ class Build(StepOnRepository):
         return {"commit": head, "output": evidence, "removed": built.removed}
 
     def verify(self) -> list[Result]:
-        """That the build is of the commit checked out. Read-only."""
+        """Check that the build is of the checked-out commit. Read-only."""
         head = self.context.checkout(self.repository).head()
         right = builds.built_version(self.context, self.repository, self.path, head)
         if right is None and self._staged(head).is_in_place:
@@ -170,12 +170,12 @@ class Build(StepOnRepository):
         summary = {
             True: f"the build is of {head[:12]}",
             False: f"the build is not of {head[:12]}",
-            None: "the build command succeeded; the target names no artifact, so the service's own word counts",
+            None: "the build command succeeded; the target names no artifact, so the service's version decides",
         }[right]
         return [self.result("built", "The old version is built", Status.FAIL if right is False else Status.PASS, summary)]
 
     def undo(self) -> Facts:
-        """Put back what was there; where it is not kept, undoing the revert builds it. Changes the target."""
+        """Put the previous build back; if it is not kept, undoing the revert builds it. Changes the target."""
         kept = [staged for staged in self._kept() if staged.proof.is_movable]
         for staged in kept:
             staged.take_back()
@@ -186,7 +186,7 @@ class Build(StepOnRepository):
         return {PUT_BACK: self.repository} if kept else {}
 
     def purge_preview(self, item: str) -> Preview:
-        """That what was built before would be deleted. Read-only."""
+        """Show which previous builds would be deleted. Read-only."""
         return Preview(
             self.name,
             f"{self.title}: delete what was built before",
@@ -196,7 +196,7 @@ class Build(StepOnRepository):
         )
 
     def purge(self, item: str) -> Facts:
-        """Delete what was built before. Changes the checkout's git directory alone."""
+        """Delete the previous builds. Changes only the checkout's git directory."""
         kept = self._kept()
         for staged in kept:
             staged.remove()
@@ -216,12 +216,12 @@ class Build(StepOnRepository):
         return f"{self.name}-{self.context.folder.short}-"
 
     def _kept(self) -> list[StagedBuild]:
-        """What is kept of this run's step, of whatever commit. Read-only."""
+        """Return the kept builds of this run's step, for any commit. Read-only."""
         directory = staged_build.kept_in(self.context, self.repository)
         return [StagedBuild(path, self.path) for path in sorted(directory.glob(f"{self._own}*"))]
 
     def _approvable(self, commit: str) -> Mapping[str, Any]:
-        """What is recorded of the staged build; nothing where there is none, or none that would be built now. Read-only."""
+        """Return the staged build's record; empty if there is none, or it would be built differently now. Read-only."""
         manifest = self._staged(commit).manifest()
         if self.context.state.begun_since or not manifest:
             return manifest
@@ -235,7 +235,7 @@ class Build(StepOnRepository):
     def _would(self, commit: str, proof: Proof) -> list[str]:
         target = self.context.target.repositories[self.repository]
         commands = " and ".join(f"`{_named(c)}`" for c in (target.install, target.build) if c)
-        removed = [f"remove {', '.join(self.caches)}, where it is there"] if self.caches else []
+        removed = [f"remove {', '.join(self.caches)} if present"] if self.caches else []
         if proof.problem:
             return [*removed, f"run {commands} on {commit[:12]}; it does not build: {proof.problem}"]
         proven = (
@@ -245,12 +245,12 @@ class Build(StepOnRepository):
             return [
                 *removed,
                 f"put {', '.join(proof.outputs)} in place, each by a rename, as proven by {proven}",
-                "keep what was there before for an undo",
+                "keep the previous build for an undo",
             ]
         return [
             *removed,
             f"build in the checkout, because {proof.not_movable}: {proven}",
-            f"what runs from these files misses some for about {ceil(proof.seconds)} s, unless it is stopped before",
+            f"a service that runs from these files lacks some for about {ceil(proof.seconds)} s, unless it is stopped first",
         ]
 
     def _tell(self, line: str) -> None:
@@ -272,10 +272,10 @@ class RebuildKeys(RepositoryStep):
     about = About(
         title="Build the code again, its caches cleared",
         estimate=5,
-        does="Puts a build without caches in place, made in the scratch clone, though it may be built already.",
-        expect="The build is of the commit that is checked out.",
-        if_not="Read the build's output in the evidence; fix its cause and apply again.",
-        preserves="What was built before is kept for an undo, until it is purged.",
+        does="Installs a build made without caches in the scratch clone, even if the commit is built already.",
+        expect="The build is of the checked-out commit.",
+        if_not="Read the build's output in the evidence, fix the cause, then apply the step again.",
+        preserves="The previous build is kept for an undo until you purge it.",
         reversible=True,
         log_line="",
         starts=False,
@@ -285,27 +285,27 @@ class RebuildKeys(RepositoryStep):
     )
 
     def touches(self) -> Touches:
-        """It rests on the code, which its undo leaves alone."""
+        """It depends on the code, which its undo does not change."""
         return Touches(rests_on=self._code)
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class Rebuild(Build):
-    """Clear a repository's build caches, more of them than a build does, then build what it has checked out."""
+    """Clear more of a repository's build caches than a build does, then build the checked-out commit."""
 
     Keys = RebuildKeys
 
     @property
     def caches(self) -> list[str]:
-        """What is removed before the build, where it is there."""
+        """The paths that are removed before the build, if they exist."""
         assert isinstance(self.spec, RebuildKeys)
         return list(dict.fromkeys([*super().caches, *self.spec.clear]))
 
     def probe(self) -> Probe:
-        """Whether this run rebuilt it; what is built already says nothing of what it was built from. Read-only."""
+        """Report whether this run rebuilt it; an existing build does not show which caches it used. Read-only."""
         if not (self.is_done or self._kept_begun()):
             return Probe(Effect.NOT_DONE, "no rebuild by this run is on record")
         return super().probe()

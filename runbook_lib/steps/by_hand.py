@@ -1,4 +1,4 @@
-"""What a person does in place of a step: statements, a command or words, and what is seen then."""
+"""Instructions for a person in place of a step: statements, a command or words, and the expected result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Literal
 from runbook_lib.redaction import redact
 from runbook_lib.system.processes import typed
 
-HELD_BACK = "what would be typed holds what looks like a secret, which is never shown: {}"
+HELD_BACK = "the command holds a possible secret, which is never shown: {}"
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One thing to do by hand, for psql or a shell as `text` has it, or in words; `expect` says what is seen then."""
+    """One thing to do by hand: `text` for psql or a shell, or words; `expect` names the expected result."""
 
     kind: Literal["sql", "shell", "words"]
     text: str
@@ -21,29 +21,29 @@ class Instruction:
 
 
 def in_psql(text: str, expect: str) -> Instruction:
-    """A script for psql on the target's database. Pure."""
+    """Make an instruction with a psql script on the target's database. Pure."""
     return _shown("sql", text, expect)
 
 
 def in_shell(line: str, expect: str) -> Instruction:
-    """A line for a shell. Pure."""
+    """Make an instruction with a line for a shell. Pure."""
     return _shown("shell", line, expect)
 
 
 def in_shell_at(
     path: Path | None, *commands: Sequence[str], expect: str, env: Mapping[str, str] | None = None
 ) -> Instruction:
-    """Commands for a shell, a line each, in a directory and an environment. Pure."""
+    """Make an instruction with shell commands, one per line, in a directory and an environment. Pure."""
     return in_shell("\n".join(typed(command, path, env or {}) for command in commands), expect)
 
 
 def fed(command: Sequence[str], statements: Sequence[str]) -> str:
-    """A line for a shell that feeds statements to psql. Pure."""
+    """Return a shell line that feeds statements to psql. Pure."""
     return "\n".join([f"{typed(command)} <<'SQL'", *(f"{statement};" for statement in statements), "SQL"])
 
 
 def in_words(text: str, expect: str = "") -> Instruction:
-    """What cannot be written as a script or a command, and why. Pure."""
+    """Make an instruction in words, for work that no script or command can do. Pure."""
     return Instruction("words", redact(text), expect)
 
 

@@ -35,9 +35,9 @@ from runbook_lib.steps.services import disconnected
 
 
 def gone(step: BackfillStep) -> str:
-    """A line that names the first of them; empty where there is no such backup or no such row.
+    """Name the first rows that are in the backup and not in the table; "" without a backup or such a row.
 
-    Reads the table's keys out of the backup, which takes as long as to unpack it. Changes nothing that outlasts its session.
+    Reads the table's keys from the backup, which takes as long as unpacking it. Changes nothing that outlasts its session.
     """
     path, database = path_of_backup(step.context), step.backfill.database
     if not path.exists():
@@ -48,12 +48,12 @@ def gone(step: BackfillStep) -> str:
             fetched(live, tools, dump, (database.schema_, database.table), [database.key], {}, lambda: None)
             rows = gone_since(live, step.backfill)
     except RunbookError as error:
-        return f"which rows are gone could not be read out of {path.name}: {error.what}"
+        return f"the missing rows could not be read from {path.name}: {error.what}"
     return f"in this run's backup and not in the table: {rows}" if rows else ""
 
 
 def cleared_as_approved(step: BackfillStep, removal: BackfillRemoval, connection: Connection) -> Result:
-    """That nothing approved is left. Read-only."""
+    """Check that no approved entry is left. Read-only."""
     left = step.backfill.count(connection)
     spared = step.left.get("not approved, so left alone", 0)
     return step.result(
@@ -65,31 +65,31 @@ def cleared_as_approved(step: BackfillStep, removal: BackfillRemoval, connection
 
 
 def nothing_else(step: BackfillStep, removal: BackfillRemoval, connection: Connection) -> Result:
-    """That the approved rows hold what was computed and nothing else changed, by the proof that could be made. Read-only."""
-    title = "Each cleared row holds what was computed for it; no other row and no other column of the table changed"
+    """Prove that the approved rows hold the computed values and nothing else changed. Read-only."""
+    title = "Each cleared row holds its computed value; no other row and no other column of the table changed"
     if not removal.begun(connection):
         return step.result("proof", title, Status.PASS, "this run wrote nothing to the table")
     proof = removal.proof
     if step.stopped:
         found = proof.differences(connection)
         if found is None:
-            text = "this run kept no fingerprints before the change, or decided otherwise since on what is cleared"
+            text = "this run kept no fingerprints before the change, or the decision on what to clear changed since"
             return step.result("proof", title, Status.UNKNOWN, f"{text}; undo the step and run it again for a proof")
         if found and proof.fewer(connection):
             found += filter(None, [gone(step)])
         text = f"stopped: the fingerprints of {proof.rows(connection)} rows, made while nothing else wrote, are equal"
     else:
         found = proof.strays(connection)
-        text = "live: no row outside the change carries a transaction of this run, whose counts each matched"
+        text = "live: no other row has a transaction of this run, and the row count of each transaction matched"
         if not proof.in_place:
-            text = "live: each transaction of this run wrote just the rows counted, in the shadow column alone"
+            text = "live: each transaction of this run wrote exactly the counted rows, only in the shadow column"
     if (found or not step.stopped) and (wrong := removal.unexpected(connection)):
-        found.append(f"{wrong.count} rows hold another value than was computed for them: {wrong}")
+        found.append(f"{wrong.count} rows do not hold their computed value: {wrong}")
     return step.result("proof", title, Status.FAIL if found else Status.PASS, "; ".join(found) or text, differences=found)
 
 
 def unused_indexes(step: BackfillStep, connection: Connection, removal: BackfillRemoval) -> list[str]:
-    """The indexes that batches may take away meanwhile: all where nobody else uses the table. Read-only."""
+    """Return the indexes that batches may drop until they finish: all if nobody else uses the table. Read-only."""
     indexes = Indexes(removal.backfill)
     if step.stopped:
         return [index.name for index in indexes.present(connection)]
@@ -99,7 +99,7 @@ def unused_indexes(step: BackfillStep, connection: Connection, removal: Backfill
 
 
 def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None) -> tuple[BackfillTerms, int]:
-    """What may be cleared: everything affected where that is just what was approved, else the approved rows alone.
+    """Return what may be cleared: all affected rows if they are exactly the approved ones, else only the approved rows.
 
     Changes the runbook's own tables.
 
@@ -112,10 +112,10 @@ def bounded(step: BackfillStep, connection: Connection, previewed: KeySet | None
     file = clear_preview.keys_file(step, agreed)
     if not file.exists():
         raise PreconditionError(
-            "The list of approved rows is not in the run folder.",
+            "The list of approved rows is missing from the run folder.",
             where=str(file),
             state="Nothing was changed by this attempt.",
-            safe_next="Take a new preview and approve it.",
+            safe_next="Preview again and approve that.",
         )
     left_out = load_approved(connection, step.backfill, file)
     return step.backfill.among_approved(), left_out
@@ -130,20 +130,20 @@ class ClearBackfillKeys(ClearingStep):
 
     kind: Literal["clear_backfill"]
     strategy: Literal["auto", "swap", "batched", "keyed"] = "auto"
-    """How the entries are removed; auto lets the preview choose (STRATEGY)."""
+    """How the step removes the entries; with auto, the preview chooses (STRATEGY)."""
     triggers: Literal["fire", "keep_out"] = "fire"
-    """Whether triggers fire for the rows that are written, or are kept out of them (TRIGGERS)."""
+    """Whether triggers fire for written rows, or are kept from firing (TRIGGERS)."""
     live: bool = False
-    """Whether the application may go on using the table meanwhile."""
+    """Whether the application may use the table during the step."""
 
     requires = ("backfills",)
     about = About(
         title="Clear the backfilled entries",
         estimate=120,
-        does="Removes the entries that the backfill wrote, in the rows that were approved.",
-        expect="No backfilled entry is left, and the proof shows that nothing else changed.",
-        if_not="Read which rows the proof names; apply again to resume, or undo the step.",
-        preserves="Every row's earlier value is kept until you purge it.",
+        does="Removes the entries that the backfill wrote, in the approved rows.",
+        expect="No backfilled entry is left. The proof shows that nothing else changed.",
+        if_not="Read which rows the proof names. Apply the step again to resume, or undo it.",
+        preserves="Every row's previous value is kept until you purge it.",
         reversible=True,
         log_line="Database rolled back",
         starts=False,
@@ -157,47 +157,47 @@ class ClearBackfillKeys(ClearingStep):
         return Touches(changes=frozenset({DATABASE}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """The data are from before."""
+        """Return the state with the previous data."""
         return replace(state, database=frozenset((schema, BEFORE) for schema, _ in state.database))
 
 
 class ClearBackfill(BackfillStep):
-    """Take the backfill's own elements out of each row that holds some, keeping all others in their order."""
+    """Remove the backfill's own elements from each row that holds some, keeping all others in order."""
 
     Keys = ClearBackfillKeys
 
     @property
     def stopped(self) -> bool:
-        """Whether nobody else is to use the table meanwhile."""
+        """Whether nobody else may use the table during the step."""
         assert isinstance(self.spec, ClearBackfillKeys)
         return not self.spec.live
 
     WORKS_IN_PARTS = True
 
     def sessions(self) -> AbstractContextManager[None]:
-        """Until the step ends, where users wait for it: it opens thirty connections."""
+        """Reuse sessions until the step ends if users wait for it, because it opens thirty connections."""
         return self.context.adapters.postgres.sessions.kept() if self.stopped else super().sessions()
 
     def in_brief(self) -> tuple[str, str]:
-        """How many rows change, and what is lost. Read-only."""
+        """Report how many rows change, and what is lost. Read-only."""
         place, name = self.entry.place, self.entry.name
         with self.context.adapters.postgres.connect() as connection:
             limit_statements(connection, PATIENCE)
             if not has_column(connection, place, name):
-                return f"nothing: {name} is not there", "nothing"
+                return f"nothing: {name} does not exist", "nothing"
             return self.backfill.in_brief(connection)
 
     def preview(self) -> Preview:
-        """How many rows would be changed and how, and what older code will not show. Read-only."""
+        """Report how many rows would change and how, and what older code will not show. Read-only."""
         found, self._previewed, self._choice = clear_preview.preview(self)
         return found
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Clears all affected rows in one transaction, as batches do, with the records that an undo needs. Read-only."""
+        """Return a script that clears all affected rows in one transaction and keeps the records for an undo. Read-only."""
         if self.entry.cleared == "from_backup":
             return [
                 in_words(
-                    "The step reads what each row held before out of the backup, row by row, which no script can. "
+                    "The step reads each row's previous value from the backup, row by row, which no script can do. "
                     "Restore the backup to another database (pg_restore), and copy the column from there by the key."
                 )
             ]
@@ -206,20 +206,20 @@ class ClearBackfill(BackfillStep):
             text = self._removal(self.backfill).by_hand(connection, kept_out=kept_out)
         rows = preview.volumes.get("rows", 0)
         said = "COMMIT twice, then 0: no row holds such an entry any more"
-        swapped = "; where the step would exchange the column, this gives the same values in place"
+        swapped = "; the step would exchange the column, and this gives the same values in place"
         more = swapped if preview.facts.get("strategy") == "swap" else ""
         return [
-            in_psql(text, f"{said}. It was {rows} rows when this was previewed; all there are by then are cleared{more}")
+            in_psql(text, f"{said}. The preview counted {rows} rows; the script clears all that match when it runs{more}")
         ]
 
     def milliseconds_paused(self, preview: Preview) -> int:
-        """As long as one of a swap's short locks is held; the other strategies take none. Pure."""
+        """Return how long a swap holds a short lock; the other strategies take none. Pure."""
         return milliseconds_paused(EXCHANGING) if preview.facts["strategy"] == "swap" else 0
 
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
-        """Clear a schema-only clone by the strategy, and take that back. Changes nothing in the target's database.
+        """Clear a schema-only clone with the strategy, and undo that. Changes nothing in the target's database.
 
-        One row goes through it alone first, where triggers fire for it.
+        If triggers fire, it tries one row alone first.
         """
         strategy, backfill = str(preview.facts["strategy"]), self.backfill
         kept_out = preview.facts.get("triggers") == "keep_out"
@@ -229,7 +229,7 @@ class ClearBackfill(BackfillStep):
         if begun or (strategy == "keyed" and not fires):  # keys are cleared without any DDL on the table
             return []
 
-        def there_and_back(clone: Clone, changed: Look) -> str:
+        def round_trip(clone: Clone, changed: Look) -> str:
             with clone.connect() as connection:
                 Records(backfill).prepare(connection)
                 backfill.prepare_prior(connection)
@@ -244,15 +244,15 @@ class ClearBackfill(BackfillStep):
             return note
 
         rows = to_try(backfill) if fires else None
-        return dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", there_and_back, rows)
+        return dry_run_of_ddl(self.context, backfill.database, f"{strategy} and undo", round_trip, rows)
 
     def await_target(self) -> None:
-        """Wait while somebody keeps the table from being read. Read-only."""
+        """Wait while a session blocks reads of the table. Read-only."""
         await_readable(self.context.adapters.postgres.connect, self.table, self.reporter.waiting)
 
     def probe(self) -> Probe:
-        """Whether anything is left to clear, and whether this run began. Read-only."""
-        self._choice = None  # what a preview saw before it counts no more
+        """Report whether anything is left to clear, and whether this run began. Read-only."""
+        self._choice = None  # an earlier preview's choice is out of date
         removal = self._removal(self.backfill)
         with self.looking() as connection:
             if hides_rows(connection, self.backfill.database):
@@ -265,7 +265,7 @@ class ClearBackfill(BackfillStep):
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, and an undo was begun")
         if unfinished:
             return Probe(
-                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; to be built again: {', '.join(unfinished)}"
+                Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left; still to rebuild: {', '.join(unfinished)}"
             )
         if left and begun:
             return Probe(Effect.HALF_DONE, f"{saved} rows are cleared, {left} are left")
@@ -274,7 +274,7 @@ class ClearBackfill(BackfillStep):
         return Probe(Effect.DONE, f"{saved} rows are cleared, none is left" if begun else "no backfilled entry is left")
 
     def needs(self) -> list[Precondition]:
-        """That the strategy is possible, entries are decided, nobody is connected, and a backup used is its own. Pure."""
+        """The strategy is possible, entries are decided, nobody is connected, and a backup is of this database. Pure."""
         return [
             *([disconnected(self)] if self.stopped else []),
             self.need("table", "Every row can be found and written", When.BEFOREHAND, lambda: clear_preview.fit_table(self)),
@@ -285,7 +285,7 @@ class ClearBackfill(BackfillStep):
         ]
 
     def apply(self) -> Facts:
-        """Fingerprint the table, then clear it by the strategy chosen. Changes the target."""
+        """Fingerprint the table, then clear it with the chosen strategy. Changes the target."""
         with self.control.listening():
             with self.looking() as connection:
                 Records(self.backfill).prepare(connection)
@@ -305,7 +305,7 @@ class ClearBackfill(BackfillStep):
             }
 
     def verify(self) -> list[Result]:
-        """That nothing approved is left, and that no more changed than was computed. Read-only."""
+        """Check that no approved entry is left, and that only computed changes were made. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             removal = self._removal(self.backfill)
             return [
@@ -314,17 +314,17 @@ class ClearBackfill(BackfillStep):
             ]
 
     def undo(self) -> Facts:
-        """Put the old values back where nobody has changed them since. Changes the target.
+        """Restore the old values, except where somebody changed them since. Changes the target.
 
         Raises:
-            PreconditionError: They were purged.
+            PreconditionError: The old values were purged.
         """
         if why := self.cannot_undo():
             raise PreconditionError(
-                f"Nothing can be put back: {why}.",
+                f"The old values cannot be restored: {why}.",
                 where=f"table {self.entry.place.schema_}.{self.entry.place.table}",
                 state="Nothing was changed.",
-                safe_next="The old values are in the backup that this run made, and nowhere else: restore them from it.",
+                safe_next="Only the backup that this run made still has the old values: restore them from it.",
             )
         with self.control.listening():
             restored, conflicts = self._removal(self.backfill).undo()
@@ -334,33 +334,33 @@ class ClearBackfill(BackfillStep):
         if conflicts:
             self.reporter.open_cleanup(
                 self._kept(UNDO_ROWS),
-                f"what is known of {len(conflicts)} rows that someone changed since is kept until it is purged",
+                f"the old values of {len(conflicts)} rows that someone changed since are kept until you purge them",
             )
         for item in (OLD_COLUMN, *([] if conflicts else [UNDO_ROWS])):
             self.reporter.close_cleanup(self._kept(item))
         return {"restored": restored, "conflicts": len(conflicts), "keys of conflicts": conflicts[:MOST_CONFLICTS]}
 
     def undo_leaves(self) -> str:
-        """How many cleared rows hold another value by now. Read-only."""
+        """Report how many cleared rows hold another value now. Read-only."""
         with self.looking() as connection:
             later = self._removal(self.backfill).unexpected(connection)
         return f"{later.count} rows that someone changed since keep their values: {later}" if later else ""
 
     def cannot_undo(self) -> str:
-        """That the old values were purged, "" where they are kept. Read-only."""
+        """Report that the old values were purged, "" if they are kept. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             purged = Records(self.backfill).purged(connection)
         return "the old values were purged" if purged else ""
 
     def purge_preview(self, item: str) -> Preview:
-        """What giving up the way back destroys. Read-only."""
+        """Show what is lost when the undo data is purged. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             rows = self._removal(self.backfill).rows(connection)
         return Preview(
             self.name,
-            f"Give up the way back of “{self.title}”",
-            would=[f"drop what is kept of the old values of {rows} rows ({item})"],
-            loses=[f"the old values of {rows} rows: afterwards nothing can be put back from the database itself"],
+            f"Purge the undo data of “{self.title}”",
+            would=[f"drop the kept old values of {rows} rows ({item})"],
+            loses=[f"the old values of {rows} rows: afterwards the database itself cannot restore them"],
             locks="ACCESS EXCLUSIVE for a moment" if item == self._kept(OLD_COLUMN) else "none on the table",
             undone_by="nothing",
             irreversible=True,
@@ -369,7 +369,7 @@ class ClearBackfill(BackfillStep):
         )
 
     def purge(self, item: str) -> Facts:
-        """Drop the old column or the undo rows, for good. Changes the target."""
+        """Drop the old column or the undo rows permanently. Changes the target."""
         self._removal(self.backfill).purge()
         with self.context.adapters.postgres.connect() as connection:
             self._proof.forget(connection)
@@ -417,6 +417,6 @@ class ClearBackfill(BackfillStep):
         )
 
     def _kept(self, item: str) -> str:
-        """What an item of cleanup is called; where a plan has several backfills, each step has its own."""
+        """Return the name of a cleanup item; if a plan has several backfills, each step has its own."""
         assert isinstance(self.spec, ClearBackfillKeys)
         return f"{item}-{self.name}" if self.spec.backfill else item

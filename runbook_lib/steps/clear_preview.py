@@ -1,4 +1,4 @@
-"""What clearing a backfill would do here, and by which strategy. Nothing here writes to the target."""
+"""The preview of clearing a backfill, and the choice of strategy. Nothing here writes to the target."""
 
 import hashlib
 import json
@@ -44,17 +44,17 @@ UNDONE_BY = {
 
 
 def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
-    """The step's preview, the keys of the rows that it is about, kept in the run folder, and the strategy. Read-only.
+    """Return the preview, the keys of the affected rows, kept in the run folder, and the strategy. Read-only.
 
     Raises:
-        PreconditionError: The plan names something that is not there, or rows cannot hold what they held before.
+        PreconditionError: The plan names something that does not exist, or rows cannot hold their previous values.
     """
     passing = step.context.adapters.scratch / f"{step.name}.keys"
     with step.looking() as connection:
-        if not Records(step.backfill).exist(connection):  # once begun, indexes may be away
+        if not Records(step.backfill).exist(connection):  # once begun, indexes may be dropped
             _require_named(connection, step.backfill.database)
         here, whole = identity(connection), catalog(connection)
-        shape = {name: it for name, it in whole.items() if step.context.folder.short not in name}  # not this run's own
+        shape = {name: it for name, it in whole.items() if step.context.folder.short not in name}  # not our own
         seen = step.backfill.survey(connection, step.backup)
         _require_fit(step, seen)
         backfill = seen.terms
@@ -79,7 +79,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
             *more,
             f"strategy {chosen.strategy}: {chosen.because}",
             *(
-                f"{name} is out: {why}"
+                f"{name} is refused: {why}"
                 for name, why in chosen.refused.items()
                 if name != chosen.strategy and why not in chosen.because
             ),
@@ -110,7 +110,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
 
 
 def choice(step: BackfillStep) -> backfill_step.Choice:
-    """The strategy for what is there now, or the one that the engineer wants. Read-only."""
+    """Choose the strategy for the current data, or take the one that the engineer requests. Read-only."""
     with step.looking() as connection:
         seen = step.backfill.survey(connection, step.backup)
         _require_fit(step, seen)
@@ -118,14 +118,14 @@ def choice(step: BackfillStep) -> backfill_step.Choice:
 
 
 def possible(step: BackfillStep, seen: backfill_step.Choice | None) -> Found:
-    """Whether the strategy can be applied to what is there now, by what a preview has just `seen`. Read-only."""
+    """Check that the strategy can be applied to the current data; `seen` is a preview's choice. Read-only."""
     chosen = seen or choice(step)
     refused = chosen.refused.get(chosen.strategy)
     return Status.FAIL if refused else Status.PASS, f"{chosen.strategy}: {refused or chosen.because}"
 
 
 def keys_file(step: BackfillStep, sha256: str) -> Path:
-    """Where the run folder has the list of keys of that hash."""
+    """Return the path in the run folder of the list of keys with that hash."""
     return step.context.folder.path / "evidence" / f"approved-rows-{sha256[:16]}.txt"
 
 
@@ -155,7 +155,7 @@ def _chosen(step: BackfillStep, seen: Survey, connection: Connection, affected: 
 
 
 def fit_table(step: BackfillStep) -> Found:
-    """Whether the table is one of which every row can be found and written. Read-only."""
+    """Check that every row of the table can be found and written. Read-only."""
     with step.looking() as connection:
         lines = of_table(connection, step.backfill.database)
         missing = rights_missing(connection, step.entry.place.schema_, step.entry.place.table)
@@ -166,27 +166,27 @@ def fit_table(step: BackfillStep) -> Found:
 def _require_named(connection: Connection, database: Database) -> None:
     if lines := plan_fit.feature_misfits(connection, database):
         raise PreconditionError(
-            f"The plan names what is not there: {'; '.join(lines)}.",
+            f"The plan names something that does not exist: {'; '.join(lines)}.",
             where=f"table {database.schema_}.{database.table}",
             state="Nothing was changed.",
-            safe_next="Correct the plan, or find out who removed it; then take a new preview.",
+            safe_next="Correct the plan, or find out who removed it; then preview again.",
         )
 
 
 def _require_fit(step: BackfillStep, seen: Survey) -> None:
     if seen.misfits:
         raise PreconditionError(
-            f"The backfill of {step.entry.column} cannot be taken back: {'; '.join(seen.misfits)}.",
+            f"The backfill of {step.entry.column} cannot be removed: {'; '.join(seen.misfits)}.",
             where=f"table {step.entry.place.schema_}.{step.entry.place.table}",
             state="Nothing was changed.",
-            safe_next="Correct `backfills` in the plan, or those rows; then take a new preview.",
+            safe_next="Correct `backfills` in the plan, or those rows; then preview again.",
         )
 
 
 def firing(connection: Connection, backfill: BackfillTerms, *, by_swap: bool = False) -> list[Trigger]:
-    """The triggers that fire for a row that is cleared. Read-only.
+    """Return the triggers that fire for a cleared row. Read-only.
 
-    A swap fires those that have no list of columns, for the rows that it fills.
+    A swap fires only those without a list of columns, for the rows that it fills.
     """
     spec = backfill.spec
     written = set() if by_swap else {spec.name, *([spec.touch_column] if spec.touch_column else [])}
@@ -195,7 +195,7 @@ def firing(connection: Connection, backfill: BackfillTerms, *, by_swap: bool = F
 
 
 def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool, kept_out: bool) -> dict[str, str]:
-    """Strategy -> why the triggers that it would fire must not be; a swap fires those without a list of columns alone."""
+    """Return strategy -> why its triggers must not fire; a swap fires only those without a list of columns."""
     spec, found = backfill.spec, triggers(connection, backfill.table, "UPDATE", backfill.run, kept_out=kept_out)
     touched = [spec.touch_column] if spec.touch_column else []
     in_place = objections(found, [spec.name, *touched], touched, backfill.database.triggers)
@@ -208,11 +208,11 @@ def _fired(connection: Connection, backfill: BackfillTerms, *, fills: bool, kept
 
 
 _UNUSED = (
-    f"an index on the column that nobody scans from now until then, for {WATCH:g} s at least, is dropped meanwhile,"
-    " and built again afterwards, both concurrently"
+    f"an index on the column that nobody scans from now until the step, for at least {WATCH:g} s, is dropped during it,"
+    " and rebuilt afterwards, both concurrently"
 )
-_WITHOUT = "the plan's indexes on the column are dropped meanwhile, since nobody uses the table, and built again later"
+_WITHOUT = "the plan's indexes on the column are dropped during the step, since nobody uses the table, and then rebuilt"
 _NEW_PLACE = (
-    "the column comes to stand last in the table: an INSERT or COPY without a list of columns, and statements prepared with"
+    "the column becomes the table's last one: an INSERT or COPY without a list of columns, and statements prepared with"
     " SELECT *, must be adapted"
 )

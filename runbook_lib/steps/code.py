@@ -1,4 +1,4 @@
-"""The step that takes code back."""
+"""The step that reverts code."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,10 +18,10 @@ from runbook_lib.steps import Effect, Facts, Preview, Probe, Step
 from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.system.processes import typed
 
-PUT_BACK = "put back"  # in what the undo of a build left: the repository whose build from before is there again
+PUT_BACK = "put back"  # a key in the result of a build's undo: the repository whose previous build is in place again
 MODES = {
     "revert": "commit the reverse of each of the feature's commits; later work stays",
-    "reset": "move the branch back below them, where nothing else lies on top",
+    "reset": "move the branch back below them, if no other commit is on top",
 }
 
 
@@ -41,17 +41,17 @@ class StepOnRepository(Step):
 
 
 class RevertKeys(RevertingStep):
-    """Take a repository's code back."""
+    """Revert a repository's code."""
 
     kind: Literal["revert"]
 
     about = About(
         title="Take the code back",
         estimate=10,
-        does="Commits the reverse of the feature's commits, or resets to before them, as previewed in a scratch clone.",
-        expect="The checkout holds the commit that the preview named; files of others are unchanged.",
-        if_not="Read what is in the way in the checkout; apply again, or undo to return to the commit from before.",
-        preserves="The commit from before stays reachable and is what an undo returns to.",
+        does="Reverts the feature's commits, or resets to the commit before them, as previewed in a scratch clone.",
+        expect="The checkout holds the commit that the preview named. Other people's files are unchanged.",
+        if_not="Read what blocks the checkout. Apply the step again, or undo it to return to the previous commit.",
+        preserves="The previous commit stays reachable; an undo returns to it.",
         reversible=True,
         log_line="{repository} code reverted",
         starts=False,
@@ -65,49 +65,49 @@ class RevertKeys(RevertingStep):
         return Touches(changes=self._code)
 
     def after(self, state: State, rules: Rules) -> State:
-        """The code is from before."""
+        """Return the state with the previous code."""
         return replace(state, code={**state.code, self.repository: frozenset({BEFORE})})
 
 
 class Revert(StepOnRepository):
-    """Move the deployed checkout to a commit in which the feature's commits are taken back."""
+    """Move the deployed checkout to a commit without the feature's changes."""
 
     Keys = RevertKeys
 
     def choices(self) -> Mapping[str, Mapping[str, str]]:
-        """How, and of each commit that somebody has to decide about, whether it is the feature's. Read-only."""
+        """Return how to revert, and for each undecided commit, whether it is the feature's. Read-only."""
         try:
             asked = old_code.questions(self.context, self.repository)
-        except (PreconditionError, AdapterError):  # what is wrong with the checkout is the preview's to say
+        except (PreconditionError, AdapterError):  # the preview reports what is wrong with the checkout
             asked = {}
         subjects = {name: f"“{commit.subject}”: " for name, commit in asked.items()}
         decided = {name: {v: of + text for v, text in old_code.ANSWERS.items()} for name, of in subjects.items()}
         return {"CODE": MODES, **self.LATER, **decided}
 
     def default(self, choice: str) -> str:
-        """What the plan says where the engineer does not choose; about a commit it says nothing. Read-only."""
+        """Return the plan's value of a choice; "" for a commit. Read-only."""
         return old_code.UNDECIDED if choice.startswith(old_code.QUESTION) else super().default(choice)
 
     @property
     def cleanup(self) -> str:
-        """What a reset leaves."""
+        """The cleanup item of a reset."""
         return f"former-head-{self.repository}"
 
     @property
     def ref(self) -> str:
-        """What keeps the former head of a reset."""
+        """The ref that keeps the previous head after a reset."""
         return f"refs/runbook/{self.context.folder.id}/{self.name}"
 
     def preview(self) -> Preview:
-        """Which commits would be taken back, tried in a scratch clone. Read-only."""
+        """Show which commits would be reverted, tried in a scratch clone. Read-only."""
         self.chosen("CODE")
         old = old_code.prepare(self.context, self.repository)
         would = [f"{_way(old.mode)} {c.id[:12]} {c.subject}{_merge(c.is_merge, old.mode)}" for c in old.reverted]
-        would += [f"nothing of {commit[:12]} was left to take back" for commit in old.nothing_left]
+        would += [f"nothing of {commit[:12]} was left to revert" for commit in old.nothing_left]
         if old.kept_files:
             would.append(f"keep {', '.join(old.kept_files)}: its schema stays")
         if old.mode == "reset" and old.reverted:
-            would.append(f"keep the former head {old.head[:12]} as {self.ref}")
+            would.append(f"keep the previous head {old.head[:12]} as {self.ref}")
         facts = {"repository": self.repository, "head": old.head, "commit": old.commit, "mode": old.mode}
         return Preview(
             self.name,
@@ -120,7 +120,7 @@ class Revert(StepOnRepository):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Takes the same commits back by git, with the tree that comes of it to compare. Read-only."""
+        """Return git commands that revert the same commits, and the expected tree to compare. Read-only."""
         old = old_code.prepared(self.context, self.repository)
         checkout = self.context.checkout(self.repository)
         if not old.reverted:
@@ -144,13 +144,13 @@ class Revert(StepOnRepository):
                 None,
                 *commands,
                 look,
-                expect=f"the last line prints {tree}; where git stops or the tree is another, "
+                expect=f"the last line prints {tree}; if git stops or the tree differs, "
                 f"go back by `{typed([*git, 'reset', '--keep', old.head])}` and leave the code as it is",
             )
         ]
 
     def needs(self) -> list[Precondition]:
-        """That no service is left on files that this changes: its preview shows all else, in a scratch clone. Pure."""
+        """Every service that is built from changed files is stopped or started; the preview shows all else. Pure."""
         title = "Every service that is built from what changes is stopped or started by this rollback"
         return [self.need("services", title, When.BEFOREHAND, self._none_left, waivable=True)]
 
@@ -164,13 +164,13 @@ class Revert(StepOnRepository):
             return (
                 Status.FAIL,
                 f"it changes {'; '.join(f'{f}, from which {s} is built' for s, f in left.items())}, and neither stops nor "
-                "starts them. Choose a type that does, or name what each service is built from in "
+                "starts them. Choose a type that does, or list the files of each service in "
                 f"repositories.{self.repository}.paths of the plan",
             )
         return Status.PASS, f"it changes {len(files)} files, of {', '.join(touched) or 'no service'}"
 
     def make_ready(self) -> None:
-        """Have the prepared commit in the checkout, and look through it, so that the step only moves to it.
+        """Fetch the prepared commit into the checkout and inspect it, so that the step only moves to it.
 
         Changes the repository's objects.
         """
@@ -179,14 +179,14 @@ class Revert(StepOnRepository):
         old_code.live_commits(self.context, self.repository, tip=old.commit)
 
     def probe(self) -> Probe:
-        """Whether any commit of the feature is still in effect. Read-only."""
+        """Report whether any commit of the feature is still in effect. Read-only."""
         checkout = self.context.checkout(self.repository)
         head = checkout.head()
         approved = self.approved
         if head == approved.get("commit"):
             return Probe(Effect.DONE, f"{self.repository} is at {head[:12]}, as approved")
         if head == approved.get("head") and checkout.half_way_to(approved["commit"]):
-            return Probe(Effect.HALF_DONE, f"the move of {self.repository} to {approved['commit'][:12]} was cut short")
+            return Probe(Effect.HALF_DONE, f"the move of {self.repository} to {approved['commit'][:12]} was interrupted")
         if not old_code.live_commits(self.context, self.repository):
             return Probe(Effect.DONE, f"no commit of the feature is in effect at {head[:12]}")
         if approved and head != approved["head"]:
@@ -206,13 +206,13 @@ class Revert(StepOnRepository):
             return {"before": approved["head"], "commit": approved["commit"], "reverted": len(approved["reverted"])}
         checkout.require_ready()
         old = old_code.prepared(self.context, self.repository)
-        wanted = approved.get("commit", old.commit)
-        if old.commit != wanted:
+        expected = approved.get("commit", old.commit)
+        if old.commit != expected:
             raise PreconditionError(
-                f"Taking the feature back gives {old.commit[:12]}, but {wanted[:12]} was approved.",
+                f"Reverting the feature gives {old.commit[:12]}, but {expected[:12]} was approved.",
                 where=str(checkout.path),
                 state=old_code.NOT_TOUCHED,
-                safe_next="Take a new preview and approve it.",
+                safe_next="Preview again and approve that.",
             )
         checkout.bring(old.path, old.commit)
         if old.mode == "reset":
@@ -226,7 +226,7 @@ class Revert(StepOnRepository):
         return {"before": old.head, "commit": old.commit, "reverted": len(old.reverted)}
 
     def verify(self) -> list[Result]:
-        """That the files are the approved ones, hold nothing of the feature, and the tree is clean. Read-only."""
+        """Check that the files are as approved, without the feature, and that the work tree is clean. Read-only."""
         checkout = self.context.checkout(self.repository)
         left, changed = old_code.live_commits(self.context, self.repository), checkout.changed_files()
         unlike = self._unlike(checkout)
@@ -241,17 +241,17 @@ class Revert(StepOnRepository):
         ]
 
     def _unlike(self, checkout: Checkout) -> set[str]:
-        """The feature's files that are not as they were approved. Read-only."""
+        """Return the feature's files that differ from the approved ones. Read-only."""
         approved = self.approved
-        before, wanted = approved.get("head", ""), approved.get("commit", "")
-        if checkout.head() == wanted:
+        before, expected = approved.get("head", ""), approved.get("commit", "")
+        if checkout.head() == expected:
             return set()
-        if not (checkout.resolved(before) and checkout.resolved(wanted)):
+        if not (checkout.resolved(before) and checkout.resolved(expected)):
             return set()
-        return {*checkout.differing(before, wanted)} & {*checkout.differing(wanted, "HEAD")}
+        return {*checkout.differing(before, expected)} & {*checkout.differing(expected, "HEAD")}
 
     def undo(self) -> Facts:
-        """Move the branch back to where it was, and build that where no build of it is kept. Changes the target.
+        """Move the branch back to its previous commit, and build that if no build of it is kept. Changes the target.
 
         Raises:
             PreconditionError: Work was added since, or this run did not move the branch.
@@ -276,30 +276,30 @@ class Revert(StepOnRepository):
         return {"commit": left["before"]}
 
     def _is_built(self) -> bool:
-        """Whether every build that this run put in place was put back, so that what is built is of before. Read-only."""
+        """Report whether every build of this run was undone, so that the previous build is in place. Read-only."""
         specs = {n: s for n, s in self.context.plan.steps.items() if isinstance(s, RepositoryStep) and s.builds}
         done = [self.context.state.step(name) for name, spec in specs.items() if spec.repository == self.repository]
         return all(step.outcome.get(PUT_BACK) for step in done if step.status != "pending")
 
     def cannot_undo(self) -> str:
-        """That the branch is not where this run left it, "" where it is. Read-only."""
+        """Report that the branch has moved since this run, "" if it has not. Read-only."""
         left = self.left
         if self.context.checkout(self.repository).head() in (left.get("commit"), left.get("before")) and "before" in left:
             return ""
-        return f"{self.repository} is not at the commit this run left it at; moving it back could lose later work"
+        return f"{self.repository} is not at the commit where this run left it; moving it back could lose later work"
 
     def purge_preview(self, item: str) -> Preview:
-        """That the former head would be given up. Read-only."""
+        """Show that the previous head would be deleted. Read-only."""
         return Preview(
             self.name,
             f"{self.title}: delete the previous head",
-            would=[f"delete {self.ref}; what only it holds is removed by git in time"],
+            would=[f"delete {self.ref}; git later removes the commits that only it holds"],
             undone_by="nothing",
             irreversible=True,
         )
 
     def purge(self, item: str) -> Facts:
-        """Give the former head up. Changes the target."""
+        """Delete the ref of the previous head. Changes the target."""
         self._forget()
         return {"deleted": self.ref}
 

@@ -22,23 +22,23 @@ from runbook_lib.postgres.fence import owner_not_ours
 from runbook_lib.postgres.restore.shape import Name
 from runbook_lib.results import Result, Status
 
-NAME, EXERCISE = "ddl-on-clone", "exercise"  # by which each is waived
-WITHOUT = "to go on without, waive {} with a reason"
+NAME, EXERCISE = "ddl-on-clone", "exercise"  # their names in a waiver
+WITHOUT = "to continue without it, waive {} with a reason"
 TITLE = "The application's statements run on a clone as before"
 
-Look = Callable[[str], None]  # is called after each change of the clone, with its name
-Work = Callable[[Clone, Look], str]  # gives what else is to be said
+Look = Callable[[str], None]  # called after each change of the clone, with the change's name
+Work = Callable[[Clone, Look], str]  # returns a note, or ""
 Connect = Callable[[], AbstractContextManager[Connection]]
 
 
 def dry_run_of_ddl(
     context: Context, database: Database, what: str, work: Work, rows: sql.Composable | None = None
 ) -> list[Result]:
-    """Make a clone, do `work` on it, which takes back what it did, and see that all is as before. Changes the server only.
+    """Make a clone, let `work` change it and undo that, and check that the schema is as before. Changes the server only.
 
-    PASS where it is; FAIL where something went wrong in the clone, as it would in the target; UNKNOWN where there was none.
-    The application's statements are executed before, and each time that `work` has changed the clone. `rows` is a condition
-    on rows `t` of the plan's table that `work` needs.
+    PASS if it is; FAIL if something went wrong in the clone, as it would in the target; UNKNOWN if there was no clone.
+    It executes the application's statements before, and after each change by `work`. `rows` is a condition on rows `t`
+    of the plan's table that `work` needs.
     """
     target, begun = context.target.database, monotonic()
     name = None if target.clone_service else target.dbname
@@ -62,17 +62,17 @@ def dry_run_of_ddl(
             if not clone.with_owners and status is Status.PASS and (foreign := _not_ours(context, database)):
                 status, said = Status.FAIL, foreign
     except AdapterError as error:
-        status, said = Status.UNKNOWN, f"{said}; no clone, or it is left: {error.what}"
+        status, said = Status.UNKNOWN, f"{said}; the clone was not made, or not dropped: {error.what}"
     seconds = round(monotonic() - begun, 2)
-    way_on = f"; {WITHOUT.format(NAME)}" if status is Status.UNKNOWN else ""  # where it failed, so it would in the target
-    title = "The DDL runs on a schema-only clone, there and back"
+    way_on = f"; {WITHOUT.format(NAME)}" if status is Status.UNKNOWN else ""  # a FAIL would happen in the target too
+    title = "The DDL runs on a schema-only clone, and so does its undo"
     note = f"; {exercise.note}" if exercise.note else ""
     tried = Result(NAME, title, status, f"{what}: {said}{note}{way_on}", {"seconds": seconds})
     return [tried, *exercise.results()]
 
 
 class Exercised:
-    """The application's statements, as they end on scratch databases before and after a change."""
+    """The results of the application's statements on scratch databases, before and after a change."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Exercised:
         meant: Collection[str] | None = None,
     ) -> None:
         self.context = context
-        self.rows = rows or {}  # conditions on rows that are wanted besides
+        self.rows = rows or {}  # conditions on further rows to copy
         self.problem = ""
         self.compared: Compared | None = None
         role = context.target.database.application_role
@@ -92,28 +92,28 @@ class Exercised:
 
     @property
     def statements(self) -> bool:
-        """Whether there are any to exercise."""
+        """Whether there are statements to execute."""
         return self.compared is not None and bool(self.compared.of.statements)
 
     def fill(self, clone: Connection) -> None:
         """Copy the rows that the statements need from the target into a clone. Changes the clone."""
-        history = self.context.plan.history_tables  # whose rows the DDL brings itself
+        history = self.context.plan.history_tables  # the DDL inserts their rows itself
         statements, path = (self.compared.of.statements, self.compared.of.search_path) if self.compared else ([], "")
         with self.context.adapters.postgres.connect() as connection:
             rows = sample(connection, statements, path, history, self.rows)
         copy_into(clone, rows)
 
     def begin(self, connect: Connect, *, with_owners: bool) -> None:
-        """Execute the statements before the change. Changes nothing that lasts."""
+        """Execute the statements before the change. Leaves no change."""
         self._with(connect, lambda compared, connection: compared.begin(connection, with_owners=with_owners))
 
     def again(self, connect: Connect, change: str) -> None:
-        """Execute them after it. Changes nothing that lasts."""
+        """Execute the statements after a change. Leaves no change."""
         self._with(connect, lambda compared, connection: compared.again(connection, change))
 
     @property
     def note(self) -> str:
-        """Why none was exercised, "" where some were, or where a result says so."""
+        """Why no statement was executed; "" if some were, or if a result reports it."""
         if self.compared is None or self.problem or self.context.plan.exercise:
             return ""
         if self.statements and (self.compared.ran or not self.compared.after):
@@ -122,10 +122,10 @@ class Exercised:
         return f"no statement of the application was tried: {said or self.compared.of.source}"
 
     def results(self) -> list[Result]:
-        """What came of it; nothing where there was no statement to try."""
+        """Return the results; none if there was no statement to try."""
         found = self.compared
         if self.note or (found is not None and not self.problem and self.statements and not found.after):
-            return []  # there was none, or nothing came about before which and after which it could run
+            return []  # no statement, or no change to run it before and after
         if found is None or self.problem or not found.ran:
             why = self.problem or (str(found) if found else "")
             return [Result(EXERCISE, TITLE, Status.UNKNOWN, f"{why}; {WITHOUT.format(EXERCISE)}")]
@@ -154,13 +154,13 @@ def _outcome(clone: Clone, work: Callable[[], str]) -> tuple[Status, str]:
     with clone.connect() as connection:
         changed = differences(before, catalog(connection))
     if changed:
-        return Status.FAIL, f"taken back, it leaves the schema changed: {'; '.join(changed)}"
-    owners = "" if clone.with_owners else ", whose objects are all ours"
-    return Status.PASS, f"done and taken back on a clone{owners}, which is as before{note and f'; {note}'}"
+        return Status.FAIL, f"after its undo, the schema differs: {'; '.join(changed)}"
+    owners = "" if clone.with_owners else " on which our role owns all objects"
+    return Status.PASS, f"applied and undone on a clone{owners}; its schema is as before{note and f'; {note}'}"
 
 
 def _not_ours(context: Context, database: Database) -> str:
-    """Why our role may not change the shape of the table, "" where it may. Read-only."""
+    """Return why our role may not alter the table, "" if it may. Read-only."""
     with context.adapters.postgres.connect() as connection:
         owner = owner_not_ours(connection, database)
-    return f"the table belongs to {owner}, for whom our role may not act" if owner else ""
+    return f"the table belongs to {owner}, and our role is not a member of it" if owner else ""

@@ -1,4 +1,4 @@
-"""The step that ends the sessions that are in the way on the database, each named and approved."""
+"""The step that ends other sessions on the database, each named and approved."""
 
 from typing import Literal
 
@@ -23,10 +23,10 @@ class EndSessionsKeys(StepSpec):
     about = About(
         title="End the sessions that are in the way",
         estimate=15,
-        does="Ends the sessions that were approved, each by its own pid.",
+        does="Ends the approved sessions, each by its pid.",
         expect="Nobody else is connected to the database.",
-        if_not="Stop the client that connects again, and preview again.",
-        preserves="Nothing: what those sessions had not committed is gone.",
+        if_not="Stop the client that reconnects, then preview again.",
+        preserves="Nothing is kept: uncommitted work of those sessions is lost.",
         reversible=False,
         log_line="",
         starts=False,
@@ -36,39 +36,39 @@ class EndSessionsKeys(StepSpec):
     )
 
     def touches(self) -> Touches:
-        """Nothing lasts: each client may connect again."""
+        """It changes nothing that lasts: each client may connect again."""
         return Touches()
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class EndSessions(Step):
-    """End the sessions of others on the database; no session is ended that was not approved."""
+    """End the sessions of others on the database, but only those that were approved."""
 
     Keys = EndSessionsKeys
 
     def preview(self) -> Preview:
-        """Which sessions would be ended. Read-only."""
+        """Show which sessions would be ended. Read-only."""
         found = self._sessions()
         role = self.context.target.database.application_role
         own = sum(session.user == role for session in found)
         running = [name for name in self.context.plan.services if self.context.adapters.services.is_running(name)]
-        note = f"{own} of them are the application's, which opens new ones while {', '.join(running)} run: stop those first"
+        note = f"{own} of them are the application's, which opens new ones while {', '.join(running)} run: stop them first"
         return Preview(
             self.name,
             self.title,
             would=[*(f"end {session}" for session in found), *([note] if own and running else [])]
             or ["nothing: nobody else is connected"],
-            loses=["what those sessions have not committed"] if found else [],
+            loses=["the uncommitted changes of those sessions"] if found else [],
             undone_by="nothing: each client may connect again",
             estimate=self.spec.estimate,
             facts={"sessions": [session.name for session in found]},
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Ends the sessions that were previewed. Read-only."""
+        """Return a script that ends the previewed sessions. Read-only."""
         found = [session for session in self._sessions() if session.name in preview.facts["sessions"]]
         if not found:
             return [in_words("Nothing to do: nobody else is connected.")]
@@ -77,7 +77,7 @@ class EndSessions(Step):
         return [in_psql(text, "each gives t, or no row where that session has ended by itself")]
 
     def needs(self) -> list[Precondition]:
-        """That our role may end each of them. Pure."""
+        """Our role may end each of the sessions. Pure."""
 
         def may_end() -> Found:
             with self.context.adapters.postgres.connect() as connection:
@@ -87,21 +87,21 @@ class EndSessions(Step):
         return [self.need("reach", "Our role may end each of the sessions", When.BEFOREHAND, may_end)]
 
     def probe(self) -> Probe:
-        """Whether any of the approved sessions is left, or anybody else's where none is approved. Read-only."""
+        """Report whether any approved session is left, or any other session if none is approved. Read-only."""
         left = self._left()
         if left:
             return Probe(Effect.NOT_DONE, f"connected: {', '.join(session.name for session in left)}")
         return Probe(Effect.DONE, "none of them is connected")
 
     def apply(self) -> Facts:
-        """End those that were approved and wait until they are gone. Changes the server's sessions."""
+        """End the approved sessions and wait until they are gone. Changes the server's sessions."""
         with self.context.adapters.postgres.connect() as connection:
             ended = end(connection, self._left())
         until(lambda: not self._left(), PATIENCE, POLL)
         return {"ended": ended}
 
     def verify(self) -> list[Result]:
-        """That nobody else is connected, those who came since the approval too. Read-only."""
+        """Check that nobody else is connected, including anyone who came since the approval. Read-only."""
         found = self._sessions()
         if not found:
             return [self.result("gone", "Nobody else is connected", Status.PASS, "no session of others is left")]
@@ -109,7 +109,7 @@ class EndSessions(Step):
         return [self.result("gone", "Nobody else is connected", Status.FAIL, f"connected: {listed}")]
 
     def undo(self) -> Facts:
-        """Nothing: each client may connect again. Read-only."""
+        """Do nothing: each client may connect again. Read-only."""
         return {"ended": "may connect again"}
 
     def _left(self) -> list[Session]:

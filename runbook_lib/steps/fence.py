@@ -22,7 +22,7 @@ class _OfRole(Step):
     def _keep_out(self) -> Facts:
         ended: list[str] = []
 
-        def tell(session: Session) -> None:
+        def report(session: Session) -> None:
             ended.append(session.name)
             self.reporter.append("sessions-ended", step=self.name, sessions=ended[-1:])
 
@@ -31,7 +31,7 @@ class _OfRole(Step):
             self.reporter.open_cleanup(CLEANUP, f"the role {self.role} cannot connect; let it in again")
             with self.context.adapters.pausing():
                 raised = fence.raise_fence(connection, self.role, self.context.folder.id)
-                fence.end_sessions(connection, self.role, tell)
+                fence.end_sessions(connection, self.role, report)
         return {"role": self.role, "kept out by": raised.way, "connections ended": ended}
 
     def _let_in(self) -> Facts:
@@ -41,11 +41,11 @@ class _OfRole(Step):
         return {"role": self.role, "given back": lowered.way if lowered else "nothing: no fence was up"}
 
     def adopt(self, item: str, text: str, run: str) -> None:
-        """Take over a fence as this run's own: a database has one at most."""
+        """Take over a fence as this run's own: a database has at most one."""
         self.reporter.open_cleanup(item, text)
 
     def adopt_existing(self) -> None:
-        """Take over the cleanup of a fence of ours, whichever run raised it; done where none is up. Reads the target."""
+        """Take over the cleanup of a fence that any run raised; close it if no fence is up. Reads the target."""
         with self.context.adapters.postgres.connect() as connection:
             up = fence.standing(connection, self.role)
         if up and CLEANUP not in self.reporter.pending():
@@ -54,7 +54,7 @@ class _OfRole(Step):
             self.reporter.close_cleanup(CLEANUP)
 
     def purge_preview(self, item: str) -> Preview:
-        """That the role would be let in. Read-only."""
+        """Show that the role would be let in. Read-only."""
         return Preview(self.name, self.title, would=[f"let {self.role} connect again, as before the fence"])
 
     def purge(self, item: str) -> Facts:
@@ -71,10 +71,10 @@ class FenceKeys(DatabaseStep):
     about = About(
         title="Keep the application out of the database",
         estimate=10,
-        does="Refuses new connections of the application's role and ends those that exist.",
-        expect="No connection of the application is left, and none can be made.",
-        if_not="Read who may still connect; stop that client, or change the grant that is named.",
-        preserves="The rights that were taken are recorded in the database and given back.",
+        does="Refuses new connections of the application's role and ends existing ones.",
+        expect="The application has no connection, and cannot make one.",
+        if_not="Stop the client that can still connect, or change the grant the error names. Then apply the step again.",
+        preserves="The removed rights are recorded in the database and given back later.",
         reversible=True,
         log_line="",
         starts=False,
@@ -84,11 +84,11 @@ class FenceKeys(DatabaseStep):
     )
 
     def touches(self) -> Touches:
-        """It changes who may connect, and rests on what they find then."""
+        """It changes who may connect, and depends on the database they reach."""
         return Touches(changes=frozenset({ACCESS}), rests_on=frozenset({DATABASE}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nobody is let in."""
+        """Return the state in which the application cannot connect."""
         return replace(state, let_in=frozenset({False}))
 
 
@@ -100,45 +100,45 @@ class KeepOut(_OfRole):
     BEGINS_OUTAGE = True
 
     def preview(self) -> Preview:
-        """How the role would be kept out, who else would be, and who is connected now. Read-only."""
+        """Show how the role would be kept out, who else would be, and who is connected now. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             way, why = fence.rights(connection, self.role).way()
             others = fence.lost_with(connection, self.role) if way == "REVOKE CONNECT" else []
             now = len(of_role(connection, self.role))
         would = [
             f"keep {self.role} out: {way} ({why})",
-            f"then end the connections it still has, one by one ({now} are there now)",
+            f"then end its remaining connections, one by one ({now} now)",
         ]
         if others:
-            would.append(f"these may connect by the same grants only, and are kept out too: {', '.join(others)}")
+            would.append(f"these roles connect only by the same grants, and are kept out too: {', '.join(others)}")
         if self.poolers:
             would.append(
                 "clients of PgBouncer get an error while the fence is up, and for up to its server_login_retry (15 s unless "
-                "set) after they are let in: it is paused only until the sessions there are have ended"
+                "set) after they are let in: it is paused only until the existing sessions have ended"
             )
         if way is None:
-            would = [f"stop: {self.role} cannot be kept out, as {why}; only a waiver of {self.name} goes on from there"]
+            would = [f"stop: {self.role} cannot be kept out, because {why}; only a waiver of {self.name} continues"]
         return Preview(
             self.name,
             self.title,
             would=would,
-            undone_by="giving back exactly the rights that were there",
+            undone_by="giving back exactly the previous rights",
             estimate=self.spec.estimate,
             facts={"role": self.role, "kept out by": way or "nothing"},
         )
 
     def milliseconds_paused(self, preview: Preview) -> int:
-        """As long as sessions have to end. Pure."""
+        """Return the time that sessions have to end. Pure."""
         return int(1000 * fence.GRACE)
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """What keeps the role out, and ends its connections. Read-only."""
+        """Return a script that keeps the role out and ends its connections. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             text = fence.fence_by_hand(connection, self.role, self.context.folder.id)
         return [in_psql(text, "COMMIT, then a row for each connection; a second time the last statement gives no row")]
 
     def probe(self) -> Probe:
-        """Whether the role can connect, or still is connected. Read-only."""
+        """Report whether the role can connect, or is still connected. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             up, open_ = fence.standing(connection, self.role), fence.gets_in(connection, self.role)
             left = of_role(connection, self.role)
@@ -146,12 +146,12 @@ class KeepOut(_OfRole):
             detail = "was kept out by us and can connect again" if up else "can connect"
             return Probe(Effect.HALF_DONE if up else Effect.NOT_DONE, f"{self.role} {detail}")
         if left:
-            return Probe(Effect.HALF_DONE, f"{self.role} cannot connect, but {len(left)} connections of its live")
-        whose = f"by {up.way}, in run {up.run}" if up else "not by us"
+            return Probe(Effect.HALF_DONE, f"{self.role} cannot connect, but {len(left)} of its connections are open")
+        whose = f"by {up.way}, in run {up.run}" if up else "not by the runbook"
         return Probe(Effect.DONE, f"{self.role} is kept out ({whose}) and not connected")
 
     def needs(self) -> list[Precondition]:
-        """That the role can be kept out, and its connections ended; a waiver of the step goes on without. Pure."""
+        """The role can be kept out and its connections ended; a waiver of the step continues without it. Pure."""
 
         def way_out() -> Found:
             with self.context.adapters.postgres.connect() as connection:
@@ -174,7 +174,7 @@ class KeepOut(_OfRole):
         return self._keep_out()
 
     def verify(self) -> list[Result]:
-        """That the catalog lets the role in no more, and that none of its connections lives. Read-only."""
+        """Check that the catalog refuses the role, and that none of its connections is open. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             open_ = fence.gets_in(connection, self.role)
             left = [str(session.pid) for session in of_role(connection, self.role)]
@@ -207,10 +207,10 @@ class LetInKeys(DatabaseStep):
     about = About(
         title="Let the application into the database again",
         estimate=5,
-        does="Gives the application's role back the rights that the fence took.",
+        does="Gives the application's role back the rights that the fence removed.",
         expect="The application's role can connect.",
-        if_not="Grant the right that is named by hand, and apply the step again.",
-        preserves="The rights are those from before the fence.",
+        if_not="Grant by hand the right that the error names, then apply the step again.",
+        preserves="The rights are the same as before the fence.",
         reversible=True,
         log_line="",
         starts=False,
@@ -220,50 +220,50 @@ class LetInKeys(DatabaseStep):
     )
 
     def touches(self) -> Touches:
-        """It changes who may connect, and rests on what they find then."""
+        """It changes who may connect, and depends on the database they reach."""
         return Touches(changes=frozenset({ACCESS}), rests_on=frozenset({DATABASE}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """The application is let in."""
+        """Return the state in which the application can connect."""
         return replace(state, let_in=frozenset({True}))
 
 
 class LetIn(_OfRole):
-    """Give the application's role back what let it connect."""
+    """Give the application's role back its right to connect."""
 
     Keys = LetInKeys
 
     def preview(self) -> Preview:
-        """That the role would be let in. Read-only."""
+        """Show that the role would be let in. Read-only."""
         return Preview(
             self.name,
             self.title,
-            would=[f"let {self.role} connect again: exactly the rights that were there before the fence"],
+            would=[f"let {self.role} connect again, with exactly its rights from before the fence"],
             undone_by="keeping it out again",
             estimate=self.spec.estimate,
             facts={"role": self.role},
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """What lets the role in again. Read-only."""
+        """Return a script that lets the role in again. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             text = fence.let_in_by_hand(connection, self.role)
         return [in_psql(text, f"COMMIT, and {self.role} can connect")]
 
     def needs(self) -> list[Precondition]:
-        """That the role can connect now, or a fence of ours can be lowered; else there is nothing to give back. Pure."""
+        """The role can connect now, or our fence can be lowered; otherwise there is no right to give back. Pure."""
 
         def known() -> Found:
             with self.context.adapters.postgres.connect() as connection:
                 up, open_ = fence.standing(connection, self.role), fence.gets_in(connection, self.role)
             if up or open_:
-                return Status.PASS, f"kept out by us, in run {up.run}" if up else f"{self.role} can connect"
-            return Status.FAIL, f"{self.role} cannot connect, and not through us: the step could not let it in again"
+                return Status.PASS, f"kept out by the runbook, in run {up.run}" if up else f"{self.role} can connect"
+            return Status.FAIL, f"{self.role} cannot connect, but not because of a fence: the step could not let it in again"
 
-        return [self.need("known", "What lets the application in is known", When.BEFOREHAND, known)]
+        return [self.need("known", "The way to let the application in is known", When.BEFOREHAND, known)]
 
     def probe(self) -> Probe:
-        """Whether a fence of ours is up, and whether the role can connect. Read-only."""
+        """Report whether our fence is up, and whether the role can connect. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             up, open_ = fence.standing(connection, self.role), fence.gets_in(connection, self.role)
         if up:
@@ -277,7 +277,7 @@ class LetIn(_OfRole):
         return self._let_in()
 
     def verify(self) -> list[Result]:
-        """That the catalog lets the role in. Read-only."""
+        """Check that the catalog lets the role in. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             open_ = fence.gets_in(connection, self.role)
         return [

@@ -1,4 +1,4 @@
-"""Steps that hold still what would interfere with a rollback, and let it go again."""
+"""Steps that freeze what would interfere with a rollback, and release it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runbook_lib.steps import Effect, Facts, Preview, Probe, Step, commands_here
 from runbook_lib.steps.by_hand import Instruction, in_shell_at, in_words
 from runbook_lib.system.processes import Processes, shown, until
 
-INTERVAL = 0.2  # seconds between two questions
-YES, NO = 0, 1  # exit codes of a check; any other one means that it could not tell
+INTERVAL = 0.2  # seconds between two runs of a check
+YES, NO = 0, 1  # exit codes of a check; any other one means UNKNOWN
 
 
 @dataclass(frozen=True)
 class Hold:
-    """One thing to hold still, on one host where there are several."""
+    """One thing to freeze, on one host if there are several."""
 
     name: str
     commands: Freeze
@@ -29,18 +29,18 @@ class Hold:
 
     @property
     def label(self) -> str:
-        """What it is called in a preview, and as cleanup."""
+        """Its name in a preview, and as a cleanup item."""
         return f"{self.name} on {self.host}" if self.host else self.name
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """A command of it, with its host filled in."""
+        """Return a command with the host filled in."""
         return [word.replace("{host}", self.host) for word in words]
 
     def is_frozen(self, processes: Processes) -> bool:
-        """What its check says. Read-only.
+        """Run its check. Read-only.
 
         Raises:
-            AdapterError: The check could not tell.
+            AdapterError: The check's exit code is neither 0 nor 1.
         """
         check = self.command(self.commands.check)
         answer = processes.run(check, timeout=self.commands.timeout)
@@ -48,7 +48,7 @@ class Hold:
             raise AdapterError(
                 f"Whether {self.label} is frozen is unknown: {shown(check)} ended with exit code {answer.exit_code}.",
                 where=self.label,
-                state="Nothing was changed by asking.",
+                state="The check changed nothing.",
                 safe_next="Make its check end with 0 while it is frozen, and with 1 while it is not.",
             )
         return answer.exit_code == YES
@@ -77,13 +77,13 @@ class Hold:
                 f"{shown(command)} succeeded, but the check of {self.label} still says "
                 f"{'not frozen' if frozen else 'frozen'} after {self.commands.timeout} s.",
                 where=self.label,
-                state="What it does by now is what its check says.",
-                safe_next="Look at it by hand; then run the step again.",
+                state="Its current state is the one that its check reports.",
+                safe_next="Inspect it by hand; then run the step again.",
             )
 
 
 def holds(freezes: Mapping[str, Freeze]) -> list[Hold]:
-    """What the target names to be held still, in its order. Pure."""
+    """Return what the target names to freeze, in its order. Pure."""
     return [Hold(name, freeze, host) for name, freeze in freezes.items() for host in freeze.hosts or [""]]
 
 
@@ -97,7 +97,7 @@ class _Holding(Step):
         return holds(self.context.target.freezes)
 
     def _pending(self) -> list[Hold]:
-        """What this run has frozen and not released; what was found frozen belongs to somebody else."""
+        """Return what this run has frozen and not released, without what others had frozen before."""
         return [hold for hold in self.holds if CLEANUP + hold.label in self.reporter.pending()]
 
     def _frozen(self, among: list[Hold]) -> list[str]:
@@ -113,7 +113,7 @@ class _Holding(Step):
         self.reporter.close_cleanup(CLEANUP + hold.label)
 
     def adopt(self, item: str, text: str, run: str) -> None:
-        """Take over a freeze as this run's own, where the target still names it."""
+        """Take over a freeze as this run's own, if the target still names it."""
         if item in [CLEANUP + hold.label for hold in self.holds]:
             self.reporter.open_cleanup(item, text)
         else:
@@ -138,7 +138,7 @@ class _Holding(Step):
                 None,
                 hold.command(hold.commands.freeze if frozen else hold.commands.release),
                 hold.command(hold.commands.check),
-                expect=expect if frozen else f"{expect}; leave alone what somebody else had frozen before",
+                expect=expect if frozen else f"{expect}; keep frozen what somebody else had frozen before",
             )
             for hold in self.holds
         ] or [in_words(f"Nothing to do: {NOTHING}.")]
@@ -147,7 +147,7 @@ class _Holding(Step):
         return self.need("commands", "The target's commands are here", When.BEFOREHAND, lambda: commands_here(commands))
 
     def _as_it_should_be(self, among: list[Hold], *, frozen: bool) -> list[Result]:
-        title = "Nothing interferes" if frozen else "What was held still goes on"
+        title = "Nothing interferes" if frozen else "Everything that this run froze is released"
         try:
             found = self._frozen(among)
         except AdapterError as error:
@@ -156,7 +156,7 @@ class _Holding(Step):
         if wrong:
             summary = f"{'not frozen' if frozen else 'still frozen'}: {', '.join(wrong)}"
             return [self.result("held", title, Status.FAIL, summary)]
-        summary = ", ".join(hold.label for hold in among) or (NOTHING if not self.holds else "this run holds nothing")
+        summary = ", ".join(hold.label for hold in among) or (NOTHING if not self.holds else "this run has frozen nothing")
         return [self.result("held", title, Status.PASS, summary)]
 
 
@@ -169,10 +169,10 @@ class FreezeKeys(StepSpec):
     about = About(
         title="Freeze deploys, autoscalers and consumers",
         estimate=10,
-        does="Runs the target's freeze commands, so that nothing deploys or scales meanwhile.",
+        does="Runs the target's freeze commands, so that nothing deploys or scales during the rollback.",
         expect="Each of the target's checks reports frozen.",
-        if_not="Freeze by hand what is named, and apply the step again: it finds it frozen.",
-        preserves="What somebody else froze stays theirs; what this run froze is pending cleanup until it is released.",
+        if_not="Freeze by hand what the error names, then apply the step again: it finds it frozen.",
+        preserves="What somebody else froze stays theirs. What this run froze is pending cleanup until it is released.",
         reversible=True,
         log_line="",
         starts=False,
@@ -186,7 +186,7 @@ class FreezeKeys(StepSpec):
         return Touches(changes=frozenset({HELD}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
@@ -196,9 +196,9 @@ class FreezeAll(_Holding):
     Keys = FreezeKeys
 
     def preview(self) -> Preview:
-        """What would be frozen, and what is already. Read-only."""
+        """Show what would be frozen, and what already is. Read-only."""
         frozen = self._frozen(self.holds)
-        said = [f"freeze {h.label}{' (frozen already: left to whoever did)' * (h.label in frozen)}" for h in self.holds]
+        said = [f"freeze {h.label}{' (already frozen, and stays so)' * (h.label in frozen)}" for h in self.holds]
         return Preview(
             self.name,
             self.title,
@@ -209,26 +209,26 @@ class FreezeAll(_Holding):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The target's commands, each with its check. Pure."""
+        """Return the target's commands, each with its check. Pure."""
         return self._typed(frozen=True)
 
     def needs(self) -> list[Precondition]:
-        """That the commands to freeze with are here. Pure."""
+        """The target's freeze commands can be run from here. Pure."""
         return [self._commands_are_here([hold.commands.freeze for hold in self.holds])]
 
     def probe(self) -> Probe:
-        """Whether all of it is frozen. Read-only."""
-        frozen, wanted = self._frozen(self.holds), len(self.holds)
-        if len(frozen) == wanted:
+        """Report whether everything is frozen. Read-only."""
+        frozen, expected = self._frozen(self.holds), len(self.holds)
+        if len(frozen) == expected:
             return Probe(Effect.DONE, f"frozen: {', '.join(frozen)}" if frozen else NOTHING)
-        return Probe(Effect.HALF_DONE if frozen else Effect.NOT_DONE, f"{len(frozen)} of {wanted} are frozen")
+        return Probe(Effect.HALF_DONE if frozen else Effect.NOT_DONE, f"{len(frozen)} of {expected} are frozen")
 
     def apply(self) -> Facts:
-        """Freeze what is not frozen, each reported as pending cleanup before it is frozen. Changes the target."""
+        """Freeze what is not frozen, with a cleanup item opened before each. Changes the target."""
         return self._freeze_all()
 
     def verify(self) -> list[Result]:
-        """That each check says frozen. Read-only."""
+        """Check that everything is frozen. Read-only."""
         return self._as_it_should_be(self.holds, frozen=True)
 
     def undo(self) -> Facts:
@@ -236,12 +236,12 @@ class FreezeAll(_Holding):
         return self._release_all()
 
     def purge_preview(self, item: str) -> Preview:
-        """What cleaning up would do: release. Read-only."""
+        """Show what the cleanup would release. Read-only."""
         would = [f"release {item.removeprefix(CLEANUP)}"]
         return Preview(self.name, self.title, would=would, facts={"debt": item})
 
     def purge(self, item: str) -> Facts:
-        """Release it. Changes the target."""
+        """Release one item. Changes the target."""
         for hold in self._pending():
             if CLEANUP + hold.label == item:
                 self._release(hold)
@@ -259,7 +259,7 @@ class ReleaseKeys(StepSpec):
         estimate=10,
         does="Runs the target's release commands for what this run froze.",
         expect="Each of the target's checks reports released.",
-        if_not="Release by hand what is named, and apply the step again: it finds it released.",
+        if_not="Release by hand what the error names, then apply the step again: it finds it released.",
         preserves="What somebody else froze stays frozen.",
         reversible=True,
         log_line="",
@@ -274,17 +274,17 @@ class ReleaseKeys(StepSpec):
         return Touches(changes=frozenset({HELD}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class ReleaseAll(_Holding):
-    """Release what this run froze, whichever of its steps did."""
+    """Release what any step of this run froze."""
 
     Keys = ReleaseKeys
 
     def preview(self) -> Preview:
-        """What would be released. Read-only."""
+        """Show what would be released. Read-only."""
         return Preview(
             self.name,
             self.title,
@@ -295,26 +295,26 @@ class ReleaseAll(_Holding):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The target's commands, each with its check. Pure."""
+        """Return the target's commands, each with its check. Pure."""
         return self._typed(frozen=False)
 
     def needs(self) -> list[Precondition]:
-        """That the commands to release with are here. Pure."""
+        """The target's release commands can be run from here. Pure."""
         return [self._commands_are_here([hold.commands.release for hold in self.holds])]
 
     def probe(self) -> Probe:
-        """Whether this run still holds anything. Read-only."""
+        """Report whether anything is frozen by this run. Read-only."""
         pending = [hold.label for hold in self._pending()]
         if not pending:
-            return Probe(Effect.DONE, "this run holds nothing")
-        return Probe(Effect.NOT_DONE, f"this run holds {', '.join(pending)}")
+            return Probe(Effect.DONE, "this run has frozen nothing")
+        return Probe(Effect.NOT_DONE, f"this run has frozen {', '.join(pending)}")
 
     def apply(self) -> Facts:
-        """Release it. Changes the target."""
+        """Release everything that this run froze. Changes the target."""
         return self._release_all()
 
     def verify(self) -> list[Result]:
-        """That each check of what was released says so. Read-only."""
+        """Check that everything that was frozen is released. Read-only."""
         return self._as_it_should_be(self._released(), frozen=False)
 
     def undo(self) -> Facts:

@@ -1,4 +1,4 @@
-"""What going back to a backup would lose: counted, kept in the run folder, and shown."""
+"""The loss of a return to a backup: counted, kept in the run folder, and shown."""
 
 import itertools
 from collections.abc import Callable, Collection, Mapping
@@ -25,20 +25,20 @@ MEANS = {
     Kind.NEW: "rows written since the backup",
     Kind.DELETED: "rows deleted since the backup, which come back",
     Kind.CHANGED: "rows changed since the backup, which become what they were",
-    Kind.FEATURE: "rows that differ in the feature's own columns alone, by what users put there",
-    Kind.BACKFILLED: "rows that differ in the feature's own columns alone, by what the backfill wrote",
-    Kind.TOUCHED: "rows that differ in the time of their last change alone",
+    Kind.FEATURE: "rows that differ only in the feature's own columns, in values by users",
+    Kind.BACKFILLED: "rows that differ only in the feature's own columns, in values by the backfill",
+    Kind.TOUCHED: "rows that differ only in the time of their last change",
 }
 
 
 def staging_state_of(context: Context) -> staging_database.StagingState:
-    """Which databases of the run there are. Read-only."""
+    """Return which databases of the run exist. Read-only."""
     with context.adapters.postgres.connect(MAINTENANCE) as maintenance:
         return staging_database.staging_state(maintenance, context.adapters.postgres.database, context.adapters.postgres.run)
 
 
 def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) -> Ledger:
-    """Compare two databases, each by its name. Read-only."""
+    """Compare two databases, given by name, and count the loss. Read-only."""
     postgres = context.adapters.postgres
     return diff(
         lambda: postgres.connect(live),
@@ -51,13 +51,13 @@ def count(context: Context, live: str, backup: str, watch: Watch = UNWATCHED) ->
 
 
 def watching(control: Control, doing: str) -> Watch:
-    """What tells of each table that a step is done with, and has it heed what is wanted within one too."""
+    """Return a watch that reports each finished table, and lets the step pause or abort within a table too."""
     done = itertools.count(1)
     return Watch(lambda table: control.part(next(done), 0, f"{doing}: {table}", "tables"), control.heed, control.must_pause)
 
 
 def keep(context: Context, counted: Ledger, seconds: float) -> None:
-    """Keep a ledger as the one that the next preview shows, and how long it took. Changes the run folder only."""
+    """Keep a ledger and its duration for the next preview. Changes the run folder only."""
     checked, at = checksum(context, context.dump.path), datetime.now(UTC).isoformat()
     context.folder.write_json(LEDGER, {"sha256": checked, "at": at, "seconds": seconds, "ledger": counted.as_json()})
     rows = [[t.table, t.live, t.backup, *(t.counts.get(kind, 0) for kind in Kind), t.unknown] for t in counted.tables]
@@ -69,7 +69,7 @@ def keep(context: Context, counted: Ledger, seconds: float) -> None:
 
 
 def ledger(context: Context) -> Ledger | None:
-    """The loss as kept last, from the backup that the run goes by; None where there is none. Read-only."""
+    """Return the last kept ledger, if it is of the run's backup; else None. Read-only."""
     kept = context.folder.read_json(LEDGER)
     if kept is None or kept["sha256"] != checksum(context, context.dump.path):
         return None
@@ -77,12 +77,12 @@ def ledger(context: Context) -> Ledger | None:
 
 
 def seconds_compared(context: Context) -> float:
-    """How long the ledger took that is kept, infinity where that is not known. Read-only."""
+    """Return how long the kept ledger took, infinity if that is unknown. Read-only."""
     return float((context.folder.read_json(LEDGER) or {}).get("seconds", inf))
 
 
 def numbers(counted: Ledger, without: Collection[Kind] = ()) -> dict[str, int]:
-    """The differences in numbers, each with what it counts, but for some kinds of row: what an approval binds. Pure."""
+    """Return the counts that an approval binds, each with a label, without some kinds of row. Pure."""
     found = {
         f"{table.table}: {MEANS[kind]}": rows
         for table in counted.tables
@@ -90,7 +90,7 @@ def numbers(counted: Ledger, without: Collection[Kind] = ()) -> dict[str, int]:
         if rows and kind not in without
     }
     for table in counted.untold:
-        found[f"{table.table}: rows more or fewer (it has no key to tell which)"] = table.live - table.backup
+        found[f"{table.table}: rows more or fewer (it has no key to identify them)"] = table.live - table.backup
     for name, lost in counted.tables_only_in_live.items():
         found[f"{name}: rows of a table that the backup lacks"] = lost or 0
     if counted.large_objects.differs:
@@ -99,7 +99,7 @@ def numbers(counted: Ledger, without: Collection[Kind] = ()) -> dict[str, int]:
 
 
 def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
-    """What of the loss is not known and may not be left so: what, and why. Pure."""
+    """Return the unknown parts of the loss that nobody has accepted: part -> reason. Pure."""
     if counted is None:
         return {"the loss": "not counted"}
     spec = restores(context)
@@ -107,9 +107,9 @@ def unknown(context: Context, counted: Ledger | None) -> dict[str, str]:
 
 
 def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: float, *, less: bool = False) -> list[str]:
-    """Where the loss is another than was approved, by more than a share of `tolerance`, a line each. Pure.
+    """Return where the loss differs from the approved one by more than a share of `tolerance`, a line each. Pure.
 
-    `less` says whether it may be smaller.
+    `less`: whether it may be smaller.
     """
     return [
         f"{name}: {actual.get(name, 0)}, approved {approved.get(name, 0)}"
@@ -120,16 +120,16 @@ def beyond(approved: Mapping[str, int], actual: Mapping[str, int], tolerance: fl
 
 
 def approved_checksum(context: Context, step: str) -> str:
-    """The SHA-256 of the backup, which must be the one that was approved for a step. Read-only.
+    """Return the SHA-256 of the backup, which must be the one approved for a step. Read-only.
 
     Raises:
-        PreconditionError: It is another.
+        PreconditionError: It differs.
     """
     path = context.dump.path
     found = checksum(context, path)
     if found != context.state.approved_facts(step)["sha256"]:
         raise PreconditionError(
-            f"The backup {path.name} is not the file that was approved: its SHA-256 is another.",
+            f"The backup {path.name} is not the file that was approved: its SHA-256 differs.",
             where=str(path),
             state="Nothing was restored from it.",
             safe_next="Find out who changed it; then preview again, and approve that.",
@@ -138,7 +138,7 @@ def approved_checksum(context: Context, step: str) -> str:
 
 
 def checksum(context: Context, path: Path) -> str:
-    """The SHA-256 of a file, computed once a process as long as the file stays what it is. Read-only."""
+    """Return the SHA-256 of a file, computed once per process while its size and time stay the same. Read-only."""
     stat = path.stat()
     key = f"sha256 {path} {stat.st_size} {stat.st_mtime_ns}"
     if key not in context.adapters.prepared:
@@ -146,12 +146,12 @@ def checksum(context: Context, path: Path) -> str:
     return str(context.adapters.prepared[key])
 
 
-FOLDER = "salvage"  # of the run's folder: the export
-FORETOLD = "evidence/loss-foretold.json"  # the last comparison, and what was carried over
+FOLDER = "salvage"  # the export's folder in the run folder
+FORETOLD = "evidence/loss-foretold.json"  # the last comparison, and the rows carried over
 
 
 def salvage(context: Context, live: str, restored: str) -> Salvage:
-    """What carries rows from one database of the run into another."""
+    """Return the carrier of rows from one database of the run into another."""
     postgres = context.adapters.postgres
     plan = context.plan
     return Salvage(
@@ -164,10 +164,10 @@ def salvage(context: Context, live: str, restored: str) -> Salvage:
 
 
 def compared(context: Context, live: str, restored: str, watch: Watch, *, carry: bool) -> Ledger:
-    """The differences behind the fence; where rows are to be carried, each is laid next to the restored tables.
+    """Compare behind the fence; to carry rows, copy each next to the restored tables.
 
-    What an earlier try laid there is laid again, since more may have been written; what it carried no longer differs.
-    Changes the restored database, in the runbook's schema alone.
+    Rows that an earlier try copied are copied again, since more may have been written; carried rows no longer differ.
+    Changes only the runbook's schema in the restored database.
     """
     salvaging = salvage(context, live, restored)
     salvaging.start_over()
@@ -175,13 +175,13 @@ def compared(context: Context, live: str, restored: str, watch: Watch, *, carry:
 
 
 def applied_before(context: Context, live: str, restored: str) -> bool:
-    """Whether a try that was cut short carried rows over, which are no difference any more. Read-only."""
+    """Report whether an interrupted try carried rows over, which no longer differ. Read-only."""
     outcome = salvage(context, live, restored).outcome()
     return outcome is not None and bool(outcome.earlier)
 
 
 def applied(context: Context, live: str, restored: str, between: Between, look: Callable[[], object]) -> Outcome:
-    """Carry the rows that were laid aside; `between` gets each part, and `look` asked within one.
+    """Carry the staged rows; calls `between` with each part, and `look` within one.
 
     Changes the restored database.
     """
@@ -189,30 +189,30 @@ def applied(context: Context, live: str, restored: str, between: Between, look: 
 
 
 def predict(context: Context, final: Ledger, over: Outcome | None) -> None:
-    """Keep what the swap should come to, before it is made. Changes the run folder only."""
+    """Keep the expected result of the swap before it is made. Changes the run folder only."""
     (context.folder.path / FOLDER / MANIFEST).unlink(missing_ok=True)  # of a swap that was undone
     carried_over = over.as_json()["carried"] if over else {}
     context.folder.write_json(FORETOLD, {"ledger": final.as_json(), "carried": carried_over})
 
 
 def predicted(context: Context) -> Ledger:
-    """What should be left of the differences after the swap. Read-only."""
+    """Return the expected differences after the swap. Read-only."""
     kept = context.folder.read_json(FORETOLD)
     over = {table: {Kind(kind): n for kind, n in each.items()} for table, each in kept["carried"].items()}
     return Ledger.from_json(kept["ledger"]).after(over)
 
 
 def is_exported(context: Context) -> bool:
-    """Whether what may not have been carried over lies in the run folder. Read-only."""
+    """Report whether the rows that were not carried over are exported to the run folder. Read-only."""
     kept = context.folder.read_json(FORETOLD)
     lost = kept is None or numbers(Ledger.from_json(kept["ledger"]), (Kind.BACKFILLED, Kind.TOUCHED))
     return not lost or (context.folder.path / FOLDER / MANIFEST).exists()
 
 
 def exported(context: Context, old: str, live: str, watch: Watch, *, carry: bool) -> dict[str, str]:
-    """Write what was not carried from the old database into the run folder, with the command that puts it back later.
+    """Export the rows that were not carried over to the run folder, with the command that restores them later.
 
-    Reads the old database; changes the live one in the runbook's schema alone.
+    Reads the old database; changes only the runbook's schema in the live one.
     """
     salvaging = salvage(context, old, live)
     if not carry:

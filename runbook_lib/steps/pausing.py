@@ -1,4 +1,4 @@
-"""Has the clients of the target's poolers wait while a step holds strong locks, and lets them go on whatever happens."""
+"""Pauses the target's poolers while a step holds strong locks, and resumes them whatever happens."""
 
 import shlex
 import time
@@ -15,40 +15,40 @@ from runbook_lib.postgres.pooler import Pooler, StillInUse, pause, resume
 from runbook_lib.postgres.pooler_guard import resumed_if_killed
 
 PAUSED = "paused-pooler"  # the item of cleanup
-TRIES, BETWEEN = 3, 1.0  # how often PAUSE is tried, and the seconds between, in which clients go on
-RESUMED_WITHIN, AGAIN = 10.0, 0.5  # seconds for which RESUME is tried, and between two tries
+TRIES, BETWEEN = 3, 1.0  # tries of PAUSE, and the seconds between them, in which clients continue
+RESUMED_WITHIN, AGAIN = 10.0, 0.5  # seconds during which RESUME is tried, and between two tries
 
 
 @dataclass
 class Pausing:
-    """PAUSE and RESUME of one step: RESUME is pending cleanup from before PAUSE until it is done."""
+    """PAUSE and RESUME of one step; RESUME is pending cleanup from just before PAUSE until it succeeds."""
 
     poolers: Sequence[Pooler]
     reporter: Reporter
-    open: Open  # a connection to the target's database, which shows who is in the way
+    open: Open  # opens a connection to the target's database, to find blockers
     _within: bool = field(default=False, init=False)
 
     @contextmanager
     def __call__(self, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Have the clients wait while the block runs; within another such block, and without poolers, nothing is done.
+        """Pause the clients while the block runs; does nothing within another such block, or without poolers.
 
         Changes the poolers.
 
         Args:
-            meanwhile: Is called again and again until they wait.
+            meanwhile: Called repeatedly until the clients are paused.
 
         Raises:
-            StillInUse: Transactions in progress did not end within the limit, in several tries.
-            PreconditionError: A pooler was paused before, or refuses it.
-            AdapterError: A pooler cannot be reached, or not any more.
+            StillInUse: Transactions in progress did not end within the limit, after several tries.
+            PreconditionError: A pooler was already paused, or refuses PAUSE.
+            AdapterError: A pooler cannot be reached.
         """
         if self._within or not self.poolers:
             yield
             return
-        if PAUSED in self.reporter.pending():  # of a RESUME that failed
+        if PAUSED in self.reporter.pending():  # a RESUME failed
             self.resume()
         named = ", ".join(map(str, self.poolers))
-        self.reporter.open_cleanup(PAUSED, f"clients of {named} wait; let them go on (RESUME)")
+        self.reporter.open_cleanup(PAUSED, f"clients of {named} wait; let them continue (RESUME)")
         with resumed_if_killed(self.poolers):
             begun = time.monotonic()
             try:
@@ -61,14 +61,14 @@ class Pausing:
 
     @property
     def would(self) -> str:
-        """What the cleanup does."""
-        return f"let clients of {', '.join(map(str, self.poolers))} go on"
+        """The preview's line on the cleanup."""
+        return f"let clients of {', '.join(map(str, self.poolers))} continue (RESUME)"
 
     def clean_up(self, *, waived: bool) -> dict[str, Any]:
-        """Let the clients go on; where that was waived, it is tried once, and closed in any case. Changes the poolers.
+        """Resume the clients; if that was waived, try once and close the item in any case. Changes the poolers.
 
         Raises:
-            AdapterError: A pooler cannot be reached, which nobody waived.
+            AdapterError: A pooler cannot be reached, and nobody waived that.
         """
         if not waived:
             return {"resumed by others": self.resume()}
@@ -78,17 +78,17 @@ class Pausing:
         return {"not resumed": left}
 
     def resume_once(self) -> str:
-        """Let the clients go on, tried once; returns what is left to do by hand, "" for nothing. Changes the poolers."""
+        """Try once to resume the clients; returns what is left to do by hand, "" for nothing. Changes the poolers."""
         try:
             self.resume(once=True)
         except AdapterError:
             named = ", ".join(map(str, self.poolers))
-            return f"clients of {named} may still wait, which was waived; resume by hand: {self.by_hand}"
+            return f"clients of {named} may still wait (waived); resume by hand: {self.by_hand}"
         return ""
 
     @property
     def by_hand(self) -> str:
-        """The commands that let the clients go on."""
+        """The commands that resume the clients."""
         return "; ".join(
             f"psql {shlex.quote(pooler.console)} -c 'RESUME \"{name}\"'"
             for pooler in self.poolers
@@ -96,11 +96,11 @@ class Pausing:
         )
 
     def resume(self, since: float | None = None, *, once: bool = False) -> list[str]:
-        """Let the clients go on; returns whom somebody else had let go on before. Changes the poolers.
+        """Resume the clients; returns the poolers that somebody else had already resumed. Changes the poolers.
 
         Args:
-            since: When they began to wait, by the monotonic clock.
-            once: Whether it is tried once only.
+            since: When the clients began to wait, on the monotonic clock.
+            once: Whether to try only once.
 
         Raises:
             AdapterError: A pooler cannot be reached; it stays pending cleanup.
@@ -130,7 +130,7 @@ class Pausing:
                 resume(self.poolers)
                 self.reporter.waiting(found)
                 if not left:
-                    listed = "; ".join(map(str, found)) or "nobody who could be seen"
+                    listed = "; ".join(map(str, found)) or "no visible session"
                     raise StillInUse(
                         f"{error.what.rstrip('.')} in {TRIES} tries: {listed}", state=error.state, safe_next=error.safe_next
                     ) from None
@@ -140,9 +140,9 @@ class Pausing:
 
     def _not_resumed(self, error: AdapterError) -> AdapterError:
         return AdapterError(
-            f"The clients of PgBouncer wait, and could not be let go on: {error.what}",
+            f"The clients of PgBouncer wait, and RESUME failed: {error.what}",
             where=error.where,
-            state="What the step did to the database stands, or was rolled back; its clients wait until RESUME.",
-            safe_next=f"Resume by hand: {self.by_hand}. The next command of this run tries it first of all; where the "
-            'console is gone for good, --waive "pooler: REASON" goes on without.',
+            state="The step's change was committed or rolled back; the pooler's clients wait until RESUME.",
+            safe_next=f"Resume by hand: {self.by_hand}. The next command of this run tries it first; if the "
+            'console is gone permanently, --waive "pooler: REASON" continues without it.',
         )

@@ -22,9 +22,9 @@ class PurgeCacheKeys(StepSpec):
         title="Purge the caches that users are served from",
         estimate=20,
         does="Runs the target's command that empties the cache in front of the services.",
-        expect="The command ends with 0; users are served the old version.",
+        expect="The command exits with 0, and users get the old version.",
         if_not="Purge the cache by hand, then waive the step or apply it again.",
-        preserves="Nothing: a cache fills itself again.",
+        preserves="Nothing needs to be kept: a cache refills itself.",
         reversible=False,
         log_line="",
         starts=False,
@@ -34,16 +34,16 @@ class PurgeCacheKeys(StepSpec):
     )
 
     def touches(self) -> Touches:
-        """Nothing lasts: a cache fills itself again."""
+        """It changes nothing that lasts: a cache fills itself again."""
         return Touches()
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class PurgeCache(Step):
-    """Run the target's command that purges the caches in front of it; what users get then is a check of its own."""
+    """Run the target's command that purges its caches; another check looks at what users then get."""
 
     Keys = PurgeCacheKeys
 
@@ -53,7 +53,7 @@ class PurgeCache(Step):
         return purge.command if purge else []
 
     def preview(self) -> Preview:
-        """The command. Read-only."""
+        """Show the command. Read-only."""
         return Preview(
             self.name,
             self.title,
@@ -64,18 +64,18 @@ class PurgeCache(Step):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The target's command. Pure."""
+        """Return the target's command. Pure."""
         if not self._command:
             return [in_words(f"Nothing to do: {NOTHING}.")]
         return [in_shell_at(None, self._command, expect="it ends with exit code 0: `echo $?`")]
 
     def needs(self) -> list[Precondition]:
-        """That the command is here. Pure."""
+        """The target's command can be run from here. Pure."""
         commands = [self._command] if self._command else []
         return [self.need("command", "The target's command is here", When.BEFOREHAND, lambda: commands_here(commands))]
 
     def probe(self) -> Probe:
-        """Whether this run purged it; a cache does not tell. Read-only."""
+        """Report whether this run purged the cache; the cache itself does not show it. Read-only."""
         if not self._command:
             return Probe(Effect.DONE, NOTHING)
         if self.is_done:
@@ -90,10 +90,10 @@ class PurgeCache(Step):
         return {"purged": bool(purge)}
 
     def verify(self) -> list[Result]:
-        """That it was run; whether users are given the new files is looked at in a browser. Read-only."""
+        """Check that the command succeeded; a browser check looks at the files that users get. Read-only."""
         summary = f"`{shown(self._command)}` ended with 0" if self._command else NOTHING
         return [self.result("purged", "The purge command succeeded", Status.PASS, summary)]
 
     def undo(self) -> Facts:
-        """Nothing: the cache fills itself again."""
+        """Do nothing: the cache fills itself again."""
         return {}

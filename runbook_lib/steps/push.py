@@ -1,4 +1,4 @@
-"""The step that pushes code taken back, so that the next deployment does not return the feature."""
+"""The step that pushes the reverted code, so that the next deployment does not bring the feature back."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,8 @@ from runbook_lib.steps.code import StepOnRepository
 STOP = "stop: "
 
 PUSH = {
-    "follow": "push to the branch that the checkout follows",
-    "branch": "push to a branch rollback/… of its own, for a pull request: the branch that is followed stays as it is",
+    "follow": "push to the checkout's upstream branch",
+    "branch": "push to a new branch rollback/… for a pull request: the upstream branch stays as it is",
 }
 
 
@@ -35,11 +35,11 @@ class RollbackBranch:
 
     @property
     def until_merged(self) -> str:
-        """What holds until the pull request is merged."""
-        return f"until {self} is merged into {self.into}, a deployment from {self.into} returns the feature"
+        """The risk until the pull request is merged."""
+        return f"until {self} is merged into {self.into}, a deployment from {self.into} brings the feature back"
 
     def push(self, commit: str) -> Facts:
-        """Make the branch at a commit, or move it there. Changes the remote.
+        """Create the branch at a commit, or move it there. Changes the remote.
 
         Raises:
             AdapterError: The remote does not answer, or refuses this branch too.
@@ -51,65 +51,65 @@ class RollbackBranch:
                 error.what,
                 where=error.where,
                 state=error.state,
-                safe_next=f"Push {commit[:12]} by hand under a name that the remote takes, and open a pull request into "
+                safe_next=f"Push {commit[:12]} by hand to a branch that the remote accepts, and open a pull request into "
                 f"{self.into}; then waive the step by its name.",
             ) from error
         return {"remote": str(self), "branch": self.remote.branch, "was": "", "commit": commit}
 
     def delete(self, commit: str) -> None:
-        """Delete the branch, where it is still there. Changes the remote.
+        """Delete the branch if it exists. Changes the remote.
 
         Raises:
-            PreconditionError: Somebody pushed to it since.
+            PreconditionError: Somebody has pushed to it since.
         """
         tip = self.remote.tip()
         if tip and tip != commit:
             raise PreconditionError(
-                f"{self} was pushed to since: it is at {tip[:12]}.",
+                f"{self} has later pushes: it is at {tip[:12]}.",
                 where=str(self.remote.git.path),
                 state="Nothing was deleted.",
-                safe_next="Look at what was pushed there, and delete the branch by hand.",
+                safe_next="Inspect the pushed commits, and delete the branch by hand.",
             )
         if tip:
             self.remote.delete(commit)
 
 
 def name_of(context: Context) -> str:
-    """What a run's branch is called. Pure."""
+    """Return the name of a run's branch. Pure."""
     return f"rollback/{re.sub(r'[^A-Za-z0-9_-]+', '-', context.plan.feature).strip('-')}-{context.folder.short}"
 
 
 class PullRequestStep(StepOnRepository):
-    """A step that pushes, and may leave a branch for a pull request behind, until that is merged."""
+    """A step that pushes, and may leave a branch for a pull request until that is merged."""
 
     LATER = {"PUSH": PUSH}
 
     @property
     def cleanup(self) -> str:
-        """What a branch for a pull request leaves."""
+        """The cleanup item of a branch for a pull request."""
         return f"pull-request-{self.repository}"
 
     def adopt_existing(self) -> None:
-        """See the pull request as merged where the branch that is followed is without the feature. Reads the target."""
+        """Close the pull request's cleanup if the upstream branch is without the feature. Reads the target."""
         if self.cleanup in self.reporter.pending() and self._is_merged():
             self.reporter.close_cleanup(self.cleanup)
 
     def purge_preview(self, item: str) -> Preview:
-        """That the branch would be deleted, once it is merged. Read-only."""
+        """Show that the branch would be deleted once it is merged. Read-only."""
         remote = self._checkout.remote()
         own, merged = RollbackBranch(self.context, remote), self._is_merged()
         would = (
             f"delete {own}, which is merged"
             if merged
-            else f"{STOP}{own} is not merged into {remote}, which holds the feature"
+            else f"{STOP}{own} is not merged into {remote}, which still has the feature"
         )
         return Preview(self.name, f"{self.title}: the pull request", would=[would], facts={"merged": merged})
 
     def purge(self, item: str) -> Facts:
-        """Delete the branch, once it is merged. Changes the remote.
+        """Delete the branch if it is merged. Changes the remote.
 
         Raises:
-            PreconditionError: It is not.
+            PreconditionError: It is not merged.
         """
         own = RollbackBranch(self.context, self._checkout.remote())
         if not self._is_merged():
@@ -128,7 +128,7 @@ class PullRequestStep(StepOnRepository):
         return self.chosen("PUSH") == "branch"
 
     def _is_merged(self) -> bool:
-        """Whether the branch that is followed is without the feature. Read-only."""
+        """Report whether the upstream branch is without the feature. Read-only."""
         tip, clone = self._looked(self._checkout.remote())
         return bool(tip) and not old_code.live_commits(self.context, self.repository, clone, tip)
 
@@ -137,7 +137,7 @@ class PullRequestStep(StepOnRepository):
         return self.context.checkout(self.repository)
 
     def _looked(self, remote: Remote) -> tuple[str, Checkout]:
-        """Where the remote branch is, and a clone that holds it."""
+        """Return the remote branch's commit, and a clone that has it."""
         key = f"clone of {self.repository}"
         if key not in self.context.adapters.prepared:
             path = Path(mkdtemp(prefix=f"{self.repository}-remote-", dir=self.context.adapters.scratch))
@@ -157,15 +157,15 @@ class PushKeys(RepositoryStep):
 
     kind: Literal["push"]
     push: Literal["follow", "branch"] = "follow"
-    """To the branch that is followed, or to one for a pull request."""
+    """Push to the upstream branch (follow), or to a new branch for a pull request (branch)."""
 
     about = About(
         title="Push the code",
         estimate=15,
-        does="Pushes the code without the feature to the branch that is deployed, or to a branch for a pull request.",
+        does="Pushes the code without the feature to the deployed branch, or to a branch for a pull request.",
         expect="The remote branch holds this run's commit.",
-        if_not="Where the remote refuses, choose PUSH=branch and open the pull request that is named.",
-        preserves="The remote's commit from before is recorded.",
+        if_not="If the remote refuses, choose PUSH=branch and open the pull request that the step names.",
+        preserves="The remote's previous commit is recorded.",
         reversible=True,
         log_line="",
         starts=False,
@@ -175,28 +175,28 @@ class PushKeys(RepositoryStep):
     )
 
     def touches(self) -> Touches:
-        """It changes the remote branch, and rests on the code that it pushed."""
+        """It changes the remote branch, and depends on the code that it pushed."""
         return Touches(changes=frozenset({f"remote of {self.repository}"}), rests_on=self._code)
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class Push(PullRequestStep):
-    """Push the deployed checkout's branch to the remote branch that it follows; only a reset replaces anything there."""
+    """Push the deployed checkout's branch to its upstream branch; only a reset replaces commits there."""
 
     Keys = PushKeys
 
     def preview(self) -> Preview:
-        """Which commits would go where, and whether the remote has moved. Read-only."""
+        """Show which commits would be pushed where, and whether the remote has moved. Read-only."""
         self.chosen("PUSH")
         old = old_code.prepared(self.context, self.repository)
         facts: dict[str, object] = {"repository": self.repository, "commit": old.commit, "remote": "none"}
         facts["branch"] = name_of(self.context)  # for a pull request: the same approval covers both
         loses: list[str] = []
         table: list[list[str]] = []
-        undone_by = "pushing a commit that brings the feature back; what was deployed from there meanwhile stays deployed"
+        undone_by = "pushing a commit that brings the feature back; a deployment made from there in between stays deployed"
         try:
             remote = self._checkout.remote()
             facts["remote"] = str(remote)
@@ -211,20 +211,20 @@ class Push(PullRequestStep):
                 )
             elif not would[0].startswith(STOP):
                 would.append(
-                    f"find out by it whether a rule or a hook of {remote} refuses it; then {own} can be pushed instead"
+                    f"this shows whether a rule or a hook of {remote} refuses it; if so, {own} can be pushed instead"
                 )
             if hook := self._checkout.hook("pre-push"):
                 would.append(f"run the hook {hook} first, for at most {self._checkout.hook_timeout:g} s")
             replaced = clone.between(old.commit, tip) if tip else []
-            known = not tip or clone.holds(tip, old.head)  # nobody pushed what this checkout never had
+            known = not tip or clone.holds(tip, old.head)  # the remote has no commit that this checkout lacks
             if replaced and (known or tip == self.approved.get("replaces")):
                 facts["replaces"] = tip
-                undone_by = f"pushing {tip[:12]} back, while nobody has pushed since; not for whoever fetched it"
+                undone_by = f"pushing {tip[:12]} back, if nobody has pushed since; clones that fetched it keep it"
             rows = [(i, "goes there") for i in (clone.between(tip, old.commit) if tip else [])]
-            rows += [(i, "leaves the branch there") for i in replaced]
+            rows += [(i, "removed from the branch") for i in replaced]
             subjects = {c.id: c.subject for end in (old.commit, tip) if end for c in clone.log(end)}
             table = [[i[:12], subjects.get(i, ""), what] for i, what in rows]
-        except (PreconditionError, AdapterError) as error:  # what `needs` says too, and the approval is refused for
+        except (PreconditionError, AdapterError) as error:  # `needs` reports it too, and refuses the approval
             lost = "" if isinstance(error, PreconditionError) else f"{facts['remote']} does not answer: "
             would = [f"{STOP}{lost}{error.what}"]
         return Preview(
@@ -236,15 +236,15 @@ class Push(PullRequestStep):
             irreversible="replaces" in facts and not self._for_pull_request,
             estimate=self.spec.estimate,
             facts=facts,
-            table=[["commit", "subject", "what becomes of it"], *table] if table else [],
+            table=[["commit", "subject", "result"], *table] if table else [],
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Pushes what is checked out by then. Read-only."""
+        """Return a command that pushes the checked-out commit. Read-only."""
         try:
             remote = self._checkout.remote()
         except (PreconditionError, AdapterError) as error:
-            return [in_words(f"Nothing can be pushed from here: {error.what}")]
+            return [in_words(f"Nothing can be pushed from this checkout: {error.what}")]
         if self._for_pull_request:
             remote = RollbackBranch(self.context, remote).remote
         replaces = "" if self._for_pull_request else str(preview.facts.get("replaces", ""))
@@ -252,11 +252,11 @@ class Push(PullRequestStep):
         return [in_shell_at(None, command, expect=f"exit code 0: {remote} is at the commit that is checked out")]
 
     def probe(self) -> Probe:
-        """Whether the remote branch holds what is checked out here, and the feature no more. Read-only."""
+        """Report whether the remote branch has the checked-out commit, without the feature. Read-only."""
         try:
             remote = self._checkout.remote()
             tip, clone = self._looked(remote)
-        except (PreconditionError, AdapterError) as error:  # pushing what is there already does no harm
+        except (PreconditionError, AdapterError) as error:  # pushing a commit again does no harm
             return Probe(Effect.NOT_DONE, error.what)
         head = self._checkout.head()
         if self._for_pull_request and RollbackBranch(self.context, remote).remote.tip() == head:
@@ -268,14 +268,14 @@ class Push(PullRequestStep):
         return Probe(Effect.DONE, f"{remote} is at {tip[:12]}, without the feature")
 
     def needs(self) -> list[Precondition]:
-        """That the code is taken back here and the remote has not moved; a waiver of the step goes on without. Pure."""
+        """The code is reverted here and the remote has not moved; a waiver of the step continues without it. Pure."""
         return [
-            self.need("code", "The code is taken back here", When.AT_THE_STEP, self._taken_back, waivable=True),
+            self.need("code", "The code is reverted here", When.AT_THE_STEP, self._taken_back, waivable=True),
             self.need("", "The remote answers and has not moved", When.BEFOREHAND, self._unmoved),
         ]
 
     def apply(self) -> Facts:
-        """Push; a commit that is there already is not pushed again. Changes the remote."""
+        """Push, unless the remote has the commit already. Changes the remote."""
         old_code.remove_own_locks(self.context, self.repository)
         remote, head = self._checkout.remote(), self._checkout.head()
         own = RollbackBranch(self.context, remote)
@@ -290,31 +290,29 @@ class Push(PullRequestStep):
             raise PushRefused(
                 f"{error.what.rstrip('.')}.",
                 where=error.where,
-                state=f"{error.state} It still holds the feature; the code taken back runs.",
+                state=f"{error.state} It still has the feature; the reverted code runs.",
                 safe_next=f"Push the branch {own} for a pull request instead: the same command with --choose PUSH=branch, "
-                "under the same approval. Or have somebody push who may, and run the step again.",
+                "under the same approval. Or let somebody with the right push, and run the step again.",
                 offers="PUSH=branch",
             ) from error
         return {"remote": str(remote), "was": tip, "commit": head}
 
     def verify(self) -> list[Result]:
-        """That the remote branch holds what is checked out here, and the feature no more. Read-only."""
+        """Check that the remote branch has the checked-out commit, without the feature. Read-only."""
         found = self.probe()
         if found.effect is Effect.DONE and self._for_pull_request and not self._is_merged():
             own = RollbackBranch(self.context, self._checkout.remote())
             return [
-                self.result(
-                    "pushed", "The remote holds the code taken back, for a pull request", Status.PASS, own.until_merged
-                )
+                self.result("pushed", "The remote has the reverted code, for a pull request", Status.PASS, own.until_merged)
             ]
         status = Status.PASS if found.effect is Effect.DONE else Status.FAIL
-        return [self.result("pushed", "The remote no longer holds the feature", status, found.detail)]
+        return [self.result("pushed", "The remote no longer has the feature", status, found.detail)]
 
     def undo(self) -> Facts:
-        """Push what brings the feature back: a revert of the reverts, or after a reset what was there. Changes the remote.
+        """Bring the feature back: push a revert of the reverts, or after a reset the previous commit. Changes the remote.
 
         Raises:
-            PreconditionError: Somebody pushed since a reset, or this run pushed nothing.
+            PreconditionError: Somebody has pushed since a reset, or this run pushed nothing.
         """
         left = self.left
         if why := self.cannot_undo():
@@ -322,7 +320,7 @@ class Push(PullRequestStep):
                 f"The push of {self.repository} cannot be undone: {why}.",
                 where=str(self.path),
                 state="Nothing was pushed.",
-                safe_next="Look at the remote, and bring the feature back there by a commit of your own.",
+                safe_next="Inspect the remote, and bring the feature back there with your own commit.",
             )
         remote = self._checkout.remote()
         if "branch" in left:
@@ -342,23 +340,23 @@ class Push(PullRequestStep):
         return {"pushed": clone.head()}
 
     def cannot_undo(self) -> str:
-        """What was pushed to the remote since, or that this run pushed nothing; "" for neither. Read-only."""
+        """Report that somebody has pushed since, or that this run pushed nothing; "" for neither. Read-only."""
         left = self.left
         remote = self._checkout.remote()
         if "branch" in left:
             tip = RollbackBranch(self.context, remote).remote.tip()
-            return "" if tip in ("", left["commit"]) else f"{left['branch']} was pushed to since: it is at {tip[:12]}"
+            return "" if tip in ("", left["commit"]) else f"{left['branch']} has later pushes: it is at {tip[:12]}"
         tip, clone = self._looked(remote)
         if "was" not in left or not clone.holds(left["commit"], tip):
-            return "this run's commit is not what the remote holds"
+            return "the remote is not at this run's commit"
         if not left["was"]:
-            return f"there was no such branch before: {remote}"
+            return f"{remote} did not exist before this run"
         if not clone.holds(left["was"], tip) and tip != left["commit"]:
-            return f"{remote} was pushed to since: it is at {tip[:12]}"
+            return f"{remote} has later pushes: it is at {tip[:12]}"
         return ""
 
     def _made(self) -> set[str]:
-        """The ids of the commits by which this run took the feature back. Read-only."""
+        """Return the ids of the commits in which this run reverted the feature. Read-only."""
         for name, spec in self.context.plan.steps.items():
             left = self.context.state.step(name).outcome
             if isinstance(spec, RevertingStep) and spec.repository == self.repository and "before" in left:
@@ -367,19 +365,19 @@ class Push(PullRequestStep):
 
     def _would(self, remote: Remote, tip: str, clone: Checkout, old: old_code.OldCode) -> list[str]:
         if not tip:
-            return [f"make the branch {remote} at {old.commit[:12]}"]
+            return [f"create the branch {remote} at {old.commit[:12]}"]
         if lost := clone.between(old.head, tip):
             return [f"{STOP}{remote} {MOVED} ({len(lost)}, up to {tip[:12]}). {_pull(remote)}"]
         if clone.holds(tip, old.commit):
             go = len(clone.between(tip, old.commit))
             return [f"push {go} commits to {remote}: {tip[:12]}..{old.commit[:12]}, forward only"]
-        return [f"replace {tip[:12]} on {remote} by {old.commit[:12]}, only if it is still there (--force-with-lease)"]
+        return [f"replace {tip[:12]} on {remote} with {old.commit[:12]}, only if it is unchanged (--force-with-lease)"]
 
     def _taken_back(self) -> Found:
         head = self._checkout.head()
         approved = self.approved
         if head != approved.get("commit", head) or old_code.live_commits(self.context, self.repository):
-            return Status.FAIL, f"{self.repository} is at {head[:12]}, which is not the code taken back"
+            return Status.FAIL, f"{self.repository} is at {head[:12]}, which is not the reverted code"
         return Status.PASS, f"{self.repository} is at {head[:12]}, without the feature"
 
     def _unmoved(self) -> Found:
@@ -391,14 +389,14 @@ class Push(PullRequestStep):
         clone.bring(self.path, head)
         if self._for_pull_request:
             RollbackBranch(self.context, remote).remote.try_push(head, self.path)
-            return Status.PASS, f"{remote} answers, and would take {name_of(self.context)} but for its own rules"
+            return Status.PASS, f"{remote} answers; only its own rules can still refuse {name_of(self.context)}"
         if tip and not clone.holds(tip, head) and tip != self.approved.get("replaces"):
             return Status.FAIL, f"{remote} {MOVED}: it is at {tip[:12]}. {_pull(remote)}"
         old = old_code.prepared(self.context, self.repository)
         clone.bring(old.path, old.commit)
         remote.try_push(old.commit, old.path, replacing="" if clone.holds(tip or old.commit, old.commit) else tip)
-        return Status.PASS, f"{remote} is at {tip[:12] or 'nothing'}, answers, and would take the push but for its own rules"
+        return Status.PASS, f"{remote} is at {tip[:12] or 'nothing'}; only its own rules can still refuse the push"
 
 
 def _pull(remote: Remote) -> str:
-    return f"Before the code is taken back: `git pull --ff-only`; after it: merge {remote} by hand, and push."
+    return f"Before the code is reverted: `git pull --ff-only`; afterwards: merge {remote} by hand, and push."

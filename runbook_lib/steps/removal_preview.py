@@ -1,4 +1,4 @@
-"""What removing the feature's columns, and purging what is kept of them, would change and lose."""
+"""The previews of removing the feature's columns, and of purging their kept values."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from runbook_lib.postgres.text_settings import identifier
 from runbook_lib.steps import Preview
 from runbook_lib.system.processes import shown
 
-KEPT_UNTIL = {"quarantine": "set aside until it is purged", "drop": "kept in a copy until it is purged"}
+KEPT_UNTIL = {"quarantine": "kept in the renamed column until you purge it", "drop": "kept in a copy until you purge it"}
 
 
 def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Preview:
-    """What would go, what of it is lost, what is in the way. Read-only.
+    """Show what would be removed, what is lost, and what blocks it. Read-only.
 
     Raises:
-        PreconditionError: The plan names something that is not there.
+        PreconditionError: The plan names something that does not exist.
     """
     spec, database = context.plan.steps[step], context.plan.database
     with removal.unhurried() as connection:
@@ -35,11 +35,9 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
         found = definitions.read(connection, database)
         if not gone and state.stage not in HALF_BACK:
             removal.require_named(connection, found)
-        hidden = dependents.hides_rows(connection, database)  # what cannot be counted is not said to be nothing
+        hidden = dependents.hides_rows(connection, database)  # a hidden row must not count as no row
         lost = {} if hidden else previous_values.counts(connection, identifier(database), found.columns)
-        would = (
-            ["nothing: the columns are not there any more"] if gone else _would(context, removal, connection, found, mode)
-        )
+        would = ["nothing: the columns no longer exist"] if gone else _would(context, removal, connection, found, mode)
         undone_by = _undone_by(removal, connection, mode)
     with context.adapters.postgres.connect() as connection:
         here, shape = identity(connection), catalog(connection)
@@ -65,9 +63,9 @@ def of_removal(context: Context, removal: Removal, step: str, mode: str) -> Prev
 
 
 def of_purge(context: Context, removal: Removal, step: str, record: Record | None) -> Preview:
-    """What purging what a removal kept would destroy, counted by column. Read-only."""
+    """Show which kept values a purge would destroy, counted by column. Read-only."""
     database = context.plan.database
-    would, lost, locks = ["nothing: nothing is kept any more"], dict[str, int](), "none"
+    would, lost, locks = ["nothing: no values are kept any more"], dict[str, int](), "none"
     if record and record.stage is Stage.REMOVED:
         columns, asides = record.definitions.columns, record.asides
         copy = Snapshot(database, removal.run, record.definitions).copy
@@ -87,22 +85,22 @@ def of_purge(context: Context, removal: Removal, step: str, record: Record | Non
 
 
 def of_purge_of_conflicts(context: Context, removal: Removal, step: str) -> Preview:
-    """What purging the values that undo did not put back would destroy. Read-only."""
+    """Show which values would be destroyed that the undo did not restore. Read-only."""
     with removal.connect() as connection:
         rows, _ = conflicting(connection, removal.run)
-    would = [f"drop the table {conflicts_table(removal.run).as_string()}, what undo did not put back"]
-    return _irreversible(context, step, would, {"rows of former values": rows}, "none")
+    would = [f"drop the table {conflicts_table(removal.run).as_string()}, the values that the undo did not restore"]
+    return _irreversible(context, step, would, {"rows of previous values": rows}, "none")
 
 
 def _irreversible(context: Context, step: str, would: list[str], volumes: dict[str, int], locks: str) -> Preview:
     spec = context.plan.steps[step]
     return Preview(
         step,
-        f"{spec.title}: purge what is kept of them",
+        f"{spec.title}: purge their kept values",
         would=would,
-        loses=[f"{number} {name}, for good" for name, number in volumes.items()],
+        loses=[f"{number} {name}, permanently" for name, number in volumes.items()],
         locks=locks,
-        undone_by="nothing; afterwards the values are in backups alone",
+        undone_by="nothing; afterwards only backups have the values",
         irreversible=True,
         estimate=spec.estimate,
         volumes=volumes,
@@ -128,7 +126,7 @@ def _would(context: Context, removal: Removal, connection: Connection, found: De
             f"drop the columns {', '.join(found.names)} and {', '.join(things)}, in one ALTER",
         ]
     lines += _of_history(context, removal.history, connection) if removal.history else []
-    lines.append("(clearing the backfilled entries first would be wasted work: they go with their column)")
+    lines.append("(no need to clear the backfilled entries first: they go with their column)")
     lines += [f"STOPPED by: {line}" for line in removal.in_the_way(connection, mode, found)]
     lines += [f"RISK: {line}" for line in dependents.risks(connection, database, found.names)]
     if mode == "quarantine":
@@ -137,12 +135,12 @@ def _would(context: Context, removal: Removal, connection: Connection, found: De
 
 
 def _of_history(context: Context, history: History, connection: Connection) -> list[str]:
-    """What happens to the migrations' rows and files, and to the files that all migrations share, a line each."""
+    """Return what happens to the migrations' rows and files, and to their shared files, a line each."""
     migration = history.migration
     first, *others = history.would(connection)
     lines = [f"{first}; its file goes with the code", *others]
     if migration.validator and not migration.validation:
-        lines.append(f"`{shown(migration.validator)}` is not run afterwards; `validate: true` in the plan has it run")
+        lines.append(f"`{shown(migration.validator)}` is not run afterwards; set `validate: true` in the plan to run it")
     try:
         found = companions(migration, context.checkout(migration.repository).files("."))
     except AdapterError as error:
@@ -159,18 +157,18 @@ GOES = {
 
 def _undone_by(removal: Removal, connection: Connection, mode: str) -> str:
     if mode == "quarantine":
-        return "renaming the columns back; rows inserted meanwhile hold the columns' defaults"
+        return "renaming the columns back; rows inserted in between hold the columns' defaults"
     triggers = dependents.update_triggers(connection, removal.database, removal.run)
     return (
-        "adding the columns again, with their values from the copy; rows inserted meanwhile hold the defaults. RISK: the "
-        "columns come back as the last ones, so an INSERT or COPY without a list of columns, and SELECT *, see another order"
-        + (f". RISK: fires the triggers {', '.join(triggers)} for each row that gets a value back" if triggers else "")
+        "adding the columns again, with their values from the copy; rows inserted in between hold the defaults. RISK: the "
+        "columns come back as the last ones, so an INSERT or COPY without a list of columns, and SELECT *, see a new order"
+        + (f". RISK: it fires the triggers {', '.join(triggers)} for each row that gets a value back" if triggers else "")
     )
 
 
 def _lost(context: Context, connection: Connection, name: str, number: int) -> str:
     if "backfill" not in context.plan.parts or name != context.plan.database.backfill.name:
-        return f"{number} values of {name}, which users gave and no backfill can make again"
+        return f"{number} values of {name}, which users entered and no backfill can restore"
     kinds = {row["kind"]: row["rows"] for row in context.statistics(connection).kinds(connection)}
     own = sum(rows for kind, rows in kinds.items() if kind not in ("null", "empty", "backfilled"))
-    return f"{number} values of {name}, of which {own} hold what users gave and the backfill did not write"
+    return f"{number} values of {name}, of which {own} hold users' input that the backfill did not write"

@@ -1,4 +1,4 @@
-"""Option B: take the columns that the feature added out of the table."""
+"""Option B: remove the columns that the feature added."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ VALIDATION_TIMEOUT = 120.0
 
 
 class RemovalChecks:
-    """What is looked at after the step of that name; each look is a result."""
+    """The checks after the step of that name; each gives a result."""
 
     def __init__(self, context: Context, removal: Removal, step: str) -> None:
         self.context = context
@@ -51,7 +51,7 @@ class RemovalChecks:
         self.step = step
 
     def all(self) -> list[Result]:
-        """Columns and history row are gone, all else is as before, and what was removed is kept. Read-only."""
+        """Check that columns and history row are gone, all else is as before, and removed values are kept. Read-only."""
         with self.removal.connect() as connection:
             state, history = self.removal.state(connection), self.removal.history
             taken = history is None or history.is_taken(connection)
@@ -63,7 +63,7 @@ class RemovalChecks:
         if history:
             rows = [f"{state.history} rows of {history.migration.named}"] if state.history else []
             if not taken and not rows:
-                rows = [f"{history.migration.table} does not say {history.applied.previous}"]
+                rows = [f"{history.migration.table} is not at {history.applied.previous}"]
             found.append(self._result("history", "The migration is out of the history", rows, "it is"))
         if record:
             others = records.changed(record.catalog, now, self.database, record)
@@ -91,10 +91,10 @@ class RemovalChecks:
         with self.removal.connect() as connection:
             rows = Snapshot(self.database, self.removal.run, record.definitions).rows(connection)
         gone = ["the copy is gone"] if rows is None else []
-        return self._result("kept", "The values of the dropped columns can be put back", gone, f"a copy holds {rows} rows")
+        return self._result("kept", "The values of the dropped columns can be restored", gone, f"a copy holds {rows} rows")
 
     def _validated(self) -> list[Result]:
-        """What the migration tool itself says of history and files, where the plan names its validator. Read-only."""
+        """Run the migration tool's validator on history and files, if the plan names it. Read-only."""
         migration = self.context.plan.migration
         if migration is None or not migration.validation:
             return []
@@ -105,8 +105,8 @@ class RemovalChecks:
             env=_of_libpq(self.context.target.database),
         )
         last = ((done.errors or done.output).strip().splitlines() or ["nothing"])[-1]
-        said = f"{shown(done.command)} ended with {done.exit_code} and said: {redact(last)}"
-        title = "The migration tool finds history and files in agreement"
+        said = f"{shown(done.command)} ended with {done.exit_code}: {redact(last)}"
+        title = "The migration tool finds that history and files agree"
         return [self._result("validator", title, [said] if done.exit_code else [], said)]
 
     def _result(self, suffix: str, title: str, bad: Sequence[str], good: str) -> Result:
@@ -123,15 +123,15 @@ class RemoveColumnsKeys(DatabaseStep):
 
     kind: Literal["remove_columns"]
     mode: Literal["drop", "quarantine"] = "quarantine"
-    """Whether the columns are renamed out of the way, or copied and dropped (REMOVAL)."""
+    """Whether the columns are renamed (quarantine), or copied and dropped (REMOVAL)."""
 
     requires = ("database",)
     about = About(
         title="Remove the feature's columns",
         estimate=60,
         does="Renames the feature's columns out of the way, or copies and drops them.",
-        expect="The catalog is the one from before the migration.",
-        if_not="Read what is in the way of the lock, or what hangs on the columns; apply again or undo.",
+        expect="The catalog is the same as before the migration.",
+        if_not="Read what blocks the lock, or what depends on the columns. Apply the step again, or undo it.",
         preserves="The columns' values are kept until you purge them.",
         reversible=True,
         log_line="Database rolled back",
@@ -146,20 +146,20 @@ class RemoveColumnsKeys(DatabaseStep):
         return Touches(changes=frozenset({DATABASE}))
 
     def after(self, state: compatibility.State, rules: compatibility.Rules) -> compatibility.State:
-        """Schema and data are from before."""
+        """Return the state with the previous schema and data."""
         return replace(state, database=frozenset({(compatibility.BEFORE, compatibility.BEFORE)}))
 
 
 class RemoveColumns(Step):
-    """Set the plan's columns aside, or drop them and keep a copy, together with the migration's row in its history."""
+    """Rename the plan's columns, or drop them and keep a copy; remove the migration's row from its history."""
 
     Keys = RemoveColumnsKeys
 
     WORKS_IN_PARTS = True
     CHOICES: Mapping[str, Mapping[str, str]] = {
         "REMOVAL": {
-            "quarantine": "rename the columns aside: nothing is lost until they are purged, undone by renaming back",
-            "drop": "drop the columns, as the plan was written: their values are kept in a copy until it is purged",
+            "quarantine": "rename the columns: nothing is lost until you purge them; an undo renames them back",
+            "drop": "drop the columns: their values are kept in a copy until you purge it",
         }
     }
 
@@ -172,7 +172,7 @@ class RemoveColumns(Step):
 
     @property
     def mode(self) -> str:
-        """What the engineer chose, else the plan.
+        """The engineer's choice, else the plan's.
 
         Raises:
             ParametersError: It is neither.
@@ -180,49 +180,49 @@ class RemoveColumns(Step):
         return self.chosen("REMOVAL")
 
     def default(self, choice: str) -> str:
-        """The plan's mode. Read-only."""
+        """Return the plan's mode. Read-only."""
         assert isinstance(self.spec, RemoveColumnsKeys)
         return self.spec.mode
 
     def in_brief(self) -> tuple[str, str]:
-        """Which columns go, and in how many rows they hold something. Read-only."""
+        """Report which columns are removed, and how many rows have values in them. Read-only."""
         database = self.context.plan.database
         with self.context.adapters.postgres.connect() as connection:
             limit_statements(connection, PATIENCE)
             there = [name for name in database.columns if has_column(connection, database, name)]
             if not there:
-                return "nothing: the columns are not there", "nothing"
+                return "nothing: the columns do not exist", "nothing"
             found = filled(connection, database, there)
         held = ", ".join(f"{name} of {found[name]} rows" for name in there)
-        return f"{len(there)} columns of {database.table} go: {', '.join(there)}", f"what they hold: {held}"
+        return f"{len(there)} columns of {database.table} are removed: {', '.join(there)}", f"their values: {held}"
 
     def preview(self) -> Preview:
-        """What would go, what of it is lost, what is in the way. Read-only.
+        """Show what would be removed, what is lost, and what blocks it. Read-only.
 
         Raises:
-            PreconditionError: The plan names something that is not there.
+            PreconditionError: The plan names something that does not exist.
         """
         return removal_preview.of_removal(self.context, self.removal, self.name, self.mode)
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Sets the columns aside, or copies and drops them, with the record that an undo needs. Read-only."""
+        """Return a script that renames, or copies and drops, the columns, and keeps the record for an undo. Read-only."""
         with self.removal.connect() as connection:
             text = drop_columns.by_hand(self.removal, connection, catalog(connection), self.mode)
-        return [in_psql(text, "COMMIT twice, and no error; the columns of the plan are not in the table any more")]
+        return [in_psql(text, "COMMIT twice, and no error; the table no longer has the plan's columns")]
 
     def milliseconds_paused(self, preview: Preview) -> int:
-        """As long as the locks are held. Pure."""
+        """Return how long the locks are held. Pure."""
         return milliseconds_paused(RENAMING if preview.facts["mode"] == "quarantine" else DROPPING)
 
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
-        """Remove the columns of a schema-only clone, and give them back. Changes nothing in the target's database."""
+        """Remove the columns of a schema-only clone, and restore them. Changes nothing in the target's database."""
         with self.removal.connect() as connection:
             if self.removal.state(connection).stage or self.removal.is_gone(connection):
                 return []
             rows = self.removal.history.everything(connection) if self.removal.history else []
         mode = preview.facts["mode"]
 
-        def there_and_back(clone: Clone, changed: Look) -> str:
+        def round_trip(clone: Clone, changed: Look) -> str:
             removal = Removal(clone, self.context.plan.database, self.context.folder.short, self.removal.history)
             if removal.history:
                 with clone.connect() as connection:
@@ -237,19 +237,19 @@ class RemoveColumns(Step):
             changed("its undo")
             return ""
 
-        return dry_run_of_ddl(self.context, self.context.plan.database, f"{mode} and undo", there_and_back)
+        return dry_run_of_ddl(self.context, self.context.plan.database, f"{mode} and undo", round_trip)
 
     def await_target(self) -> None:
-        """Wait while somebody keeps the table from being read. Read-only."""
+        """Wait while a session blocks reads of the table. Read-only."""
         await_readable(self.context.adapters.postgres.connect, identifier(self.context.plan.database), self.reporter.waiting)
 
     def probe(self) -> Probe:
-        """Whether the columns are there, and what this run did about them. Read-only."""
+        """Report whether the columns exist, and what this run did to them. Read-only."""
         with self.removal.connect() as connection:
             return _probed(self.removal.state(connection), self.removal.is_gone(connection))
 
     def needs(self) -> list[Precondition]:
-        """That nothing of the feature's version lives, and that nothing hangs on the columns. Pure."""
+        """No service runs the feature's version, and nothing depends on the columns. Pure."""
         return [
             disconnected(self),
             self.need(
@@ -260,14 +260,14 @@ class RemoveColumns(Step):
             ),
             self.need(
                 "dependents",
-                "Nothing that the plan does not name hangs on the columns",
+                "No object outside the plan depends on the columns",
                 When.BEFOREHAND,
                 self._nothing_hangs,
             ),
             none_lasting(self, identifier(self.context.plan.database), without_application=True),
             Precondition(
                 AS_IN_BACKUP,
-                "All that came since the backup from before the feature is named in the plan",
+                "The plan names every object that came since the backup from before the feature",
                 When.BEFOREHAND,
                 lambda: left_over(self.context, self._taken()),
                 waivable=True,
@@ -275,10 +275,10 @@ class RemoveColumns(Step):
         ]
 
     def apply(self) -> Facts:
-        """Fingerprint the columns that stay, then set the others aside, or copy and drop them. Changes the target.
+        """Fingerprint the remaining columns, then rename, or copy and drop, the others. Changes the target.
 
         Raises:
-            PreconditionError: Something the plan names is missing, something hangs on it, or the locks were not acquired.
+            PreconditionError: An object of the plan is missing, another depends on it, or the locks were not acquired.
         """
         if self._state().stage in HALF_BACK:
             self.undo()
@@ -298,25 +298,25 @@ class RemoveColumns(Step):
             drop_columns.drop(self.removal, self.reporter.waiting)
         else:
             self.reporter.open_cleanup(
-                SET_ASIDE, "the feature's columns are set aside under other names; purge them, or undo the step"
+                SET_ASIDE, "the feature's columns are kept under other names; purge them, or undo the step"
             )
             self._fingerprint()
             drop_columns.set_aside(self.removal, shape, self.reporter.waiting)
-            if record:  # begun as a drop, whose copy went with this
+            if record:  # begun as a drop, whose copy is gone now
                 self.reporter.close_cleanup(COPY)
         return self._left()
 
     def verify(self) -> list[Result]:
-        """That columns and history row are gone, that nothing else changed, and what the migration tool says. Read-only."""
+        """Check that columns and history row are gone, nothing else changed, and the migration tool agrees. Read-only."""
         return RemovalChecks(self.context, self.removal, self.name).all()
 
     def undo(self) -> Facts:
-        """Give the columns back with all they held, and the history row with them. Changes the target."""
+        """Restore the columns with their values, and the history row. Changes the target."""
         with self.control.listening():
             left = restore_columns.restore(self.removal, self.control.part, self.reporter.waiting)
         if conflicts := left.get("conflicts"):
             self.reporter.open_cleanup(
-                CONFLICTS, f"the former values of {conflicts} rows were not put back, and are kept apart"
+                CONFLICTS, f"the previous values of {conflicts} rows were not restored, and are kept separately"
             )
         for item in self.reporter.pending():
             if item in CLEANUPS.values():
@@ -324,19 +324,19 @@ class RemoveColumns(Step):
         return left
 
     def cannot_undo(self) -> str:
-        """That what was removed was purged, "" where it is kept. Read-only."""
+        """Report that the removed values were purged, "" if they are kept. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             record = records.find(connection, self.removal.run)
-        return "what was removed was purged" if record and record.stage is Stage.PURGED else ""
+        return "the removed values were purged" if record and record.stage is Stage.PURGED else ""
 
     def purge_preview(self, item: str) -> Preview:
-        """What purging would destroy for good, counted by column. Read-only."""
+        """Show what a purge would destroy, counted by column. Read-only."""
         if item == CONFLICTS:
             return removal_preview.of_purge_of_conflicts(self.context, self.removal, self.name)
         return removal_preview.of_purge(self.context, self.removal, self.name, self._pending(item))
 
     def purge(self, item: str) -> Facts:
-        """Drop what is kept of the columns. Changes the target, for good."""
+        """Drop the kept columns or their copy permanently. Changes the target."""
         lost = self.purge_preview(item).volumes
         if item == CONFLICTS:
             restore_columns.purge_conflicts(self.removal)
@@ -348,7 +348,7 @@ class RemoveColumns(Step):
     def _nothing_hangs(self) -> Found:
         with self.removal.connect() as connection:
             if self.removal.state(connection).stage in HALF_BACK:
-                return Status.PASS, "the columns are being put back"
+                return Status.PASS, "the columns are being restored"
             if self.removal.is_gone(connection):
                 return Status.PASS, "the columns are gone"
             found = definitions.read(connection, self.context.plan.database)
@@ -356,7 +356,7 @@ class RemoveColumns(Step):
         return (Status.FAIL, "; ".join(lines)) if lines else (Status.PASS, "nothing does")
 
     def _pending(self, item: str) -> Record | None:
-        """The record of the removal that left such cleanup, if it is this run's present one. Read-only."""
+        """Return the record of the removal that left this cleanup item, if it is this run's current one. Read-only."""
         record = self._state().record
         return record if record and CLEANUPS[record.mode] == item else None
 
@@ -391,29 +391,29 @@ class RemoveColumns(Step):
 
 
 def _silent(*_: object) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def _probed(state: State, gone: bool) -> Probe:
     match state.stage:
         case Stage.COPYING:
-            return Probe(Effect.HALF_DONE, "the columns are there, and a copy of them was begun")
+            return Probe(Effect.HALF_DONE, "the columns exist, and a copy of them was begun")
         case Stage.FILLING | Stage.RESTORING:
-            return Probe(Effect.HALF_DONE, "the columns are there again, and were not wholly put back")
+            return Probe(Effect.HALF_DONE, "the columns exist again, and are not completely restored")
         case Stage.REMOVED | Stage.PURGED if state.there:
             return Probe(
                 Effect.UNKNOWN,
-                f"this run removed {', '.join(state.there)}, yet there are such columns again: a migration on boot?",
+                f"this run removed {', '.join(state.there)}, but they exist again: a migration on boot?",
             )
         case Stage.PURGED:
             return Probe(Effect.DONE, "the columns are purged")
         case Stage.REMOVED:
             assert state.record
             asides = ", ".join(f"{name} as {other}" for name, other in state.record.asides.items())
-            return Probe(Effect.DONE, f"the columns are set aside, {asides}" if asides else "the columns are dropped")
+            return Probe(Effect.DONE, f"the columns are renamed, {asides}" if asides else "the columns are dropped")
     if gone:
-        return Probe(Effect.DONE, "the columns are not there any more")
-    return Probe(Effect.NOT_DONE, f"there are still: {', '.join(state.there) or 'indexes, constraints or the history row'}")
+        return Probe(Effect.DONE, "the columns no longer exist")
+    return Probe(Effect.NOT_DONE, f"still present: {', '.join(state.there) or 'indexes, constraints or the history row'}")
 
 
 def _of_libpq(database: DatabaseTarget) -> dict[str, str]:

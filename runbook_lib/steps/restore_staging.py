@@ -44,30 +44,30 @@ from runbook_lib.steps.loss import (
     watching,
 )
 
-EVERY = 5.0  # seconds between two looks at how large the side database is
+EVERY = 5.0  # seconds between two looks at the size of the staging database
 MEGABYTE = 1_000_000
 
 
 class RestoreProgress:
-    """One restore under way: asked again and again by what waits for it."""
+    """The progress of one running restore, polled by its waiter."""
 
     def __init__(self, control: Control, maintenance: Connection, live: str, staging: str, what: str) -> None:
         self.control, self.maintenance, self.staging, self.what = control, maintenance, staging, what
         self._total = self._size(live)
-        self._told = float("-inf")
+        self._reported = float("-inf")
 
     def must_pause(self) -> bool:
-        """Whether it is to pause now; tells so, and every few seconds how far it has come.
+        """Return whether to pause now, and report the progress every few seconds.
 
         Raises:
-            Declined: It is to end.
+            Declined: Somebody requested an abort.
         """
-        if not self._is_paused() and time.monotonic() - self._told >= EVERY:
-            self._told = time.monotonic()
+        if not self._is_paused() and time.monotonic() - self._reported >= EVERY:
+            self._reported = time.monotonic()
             text = f"restoring {self.what}; the live database is as large as the total"
             self.control.progress(self._size(self.staging), self._total, text, "MB")
         if paused := self._is_paused():
-            self._told = float("-inf")
+            self._reported = float("-inf")
         return paused
 
     def _is_paused(self) -> bool:
@@ -75,10 +75,10 @@ class RestoreProgress:
             return self.control.is_paused()
         except Declined as error:
             raise Declined(
-                "The restore was ended, as was asked for.",
+                "The restore was aborted on request.",
                 where=error.where,
-                state=f"The live database was only read; {self.staging} is not whole.",
-                safe_next="Run the step again, which makes the side database again; or undo it, which drops it.",
+                state=f"The live database was only read; {self.staging} is incomplete.",
+                safe_next="Run the step again, which recreates the staging database; or undo it, which drops it.",
             ) from None
 
     def _size(self, name: str) -> int:
@@ -91,7 +91,7 @@ CLEANUP = "restored-database"
 
 
 class RestoreStagingKeys(RestoringStep):
-    """Restore the newest backup into a staging database, and count what its taking the place would lose."""
+    """Restore the newest backup into a staging database, and count what a swap would lose."""
 
     kind: Literal["restore_staging"]
     jobs: Annotated[int, Field(gt=0)] = 2
@@ -101,9 +101,9 @@ class RestoreStagingKeys(RestoringStep):
     about = About(
         title="Restore the backup into a staging database",
         estimate=180,
-        does="Restores the newest backup next to the live database and compares the two row by row.",
+        does="Restores the newest backup to a staging database and compares it with the live one row by row.",
         expect="A complete staging database, and the number of rows that going back would lose.",
-        if_not="Read what pg_restore reports; make room or fix the right that is named, and apply again.",
+        if_not="Read what pg_restore reports. Free disk space or grant the right it names, then apply the step again.",
         preserves="The live database is not touched.",
         reversible=True,
         log_line="",
@@ -114,46 +114,46 @@ class RestoreStagingKeys(RestoringStep):
     )
 
     def touches(self) -> Touches:
-        """It changes the restored database alone."""
+        """It changes only the restored database."""
         return Touches(changes=frozenset({RESTORED}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Nothing of them changes."""
+        """Return the state unchanged."""
         return state
 
 
 class RestoreStaging(Step):
-    """Restore the newest backup into a side database; the live one is only read."""
+    """Restore the newest backup into a staging database; the live one is only read."""
 
     Keys = RestoreStagingKeys
 
     WORKS_IN_PARTS = True
     CHOICES = {
         "MISSING_TABLES": {
-            "refuse": "stop where the backup lacks a table that holds rows now",
-            "lose": "go back without the tables that the backup lacks",
+            "refuse": "stop if the backup lacks a table that has rows now",
+            "lose": "go back without the tables that are missing in the backup",
         },
         "NOT_HERE": {
-            "refuse": "stop where the backup names a role, an extension or anything else that this server lacks",
+            "refuse": "stop if the backup names a role, an extension or another object that this server lacks",
             "leave_out": "restore without the grants, policies, publications, … that need it; each is listed",
         },
         "ON_UNCOUNTABLE": {
-            "stop": "stop where the loss of a table cannot be counted",
-            "lose": "go back though nobody can say what is lost, as where a table is corrupt",
+            "stop": "stop if the loss of a table cannot be counted",
+            "lose": "go back even if the loss is unknown, for example if a table is corrupt",
         },
     }
 
     def in_brief(self) -> tuple[str, str]:
-        """Back to which backup. Read-only."""
+        """Report which backup it goes back to. Read-only."""
         try:
             dump = self.context.dump
         except RunbookError as error:
             return f"unknown: {error.what}", "unknown"
-        lost = "all that was written since; counted row by row before downtime"
+        lost = "everything written since; counted row by row before downtime"
         return f"the whole database, back to {dump.path.name}", lost
 
     def preview(self) -> Preview:
-        """What the backup is, and what can be said of the loss before it is restored. Read-only."""
+        """Show the backup, and what is known of the loss before it is restored. Read-only."""
         dump, postgres = self.context.dump, self.context.adapters.postgres
         with postgres.connect() as connection:
             here = identity(connection)
@@ -162,7 +162,7 @@ class RestoreStaging(Step):
             written = self._written_since(connection)
             without, _ = what_is_left_out(self.context, connection)
             versions = extension_changes(connection, sections(dump.contents.schema))
-            versions += [f"{line}: what is restored has its order" for line in old_collations(connection)]
+            versions += [f"{line}: the restored data has its sort order" for line in old_collations(connection)]
         newer = self._objects_not_in_backup()
         hours = max(0.0, (self.context.now() - dump.made).total_seconds() / 3600)
         kept = dump.columns_of_feature(self.context.plan.database)
@@ -174,9 +174,9 @@ class RestoreStaging(Step):
                 f"{hours:.1f} h ago, {len(dump.contents.tables_with_data)} tables with rows) into the new database "
                 f"{staging_database.staging_name(here.database, postgres.run)}, about as large as the live one "
                 f"({size / 1e6:.0f} MB)",
-                f"it {'holds' if kept else 'does not hold'} the feature's columns: they "
+                f"it {'has' if kept else 'does not have'} the feature's columns: they "
                 f"{'stay, with their migration' if kept else 'go, with their migration'}",
-                "compare each table with the live one, row by row, for the loss that is approved before the swap",
+                "compare each table with the live one, row by row; you approve that loss before the swap",
                 *versions,
             ],
             loses=[
@@ -186,7 +186,7 @@ class RestoreStaging(Step):
                 *newer,
             ],
             locks="ACCESS SHARE on every table of the live database while it is compared",
-            undone_by="dropping the side database",
+            undone_by="dropping the staging database",
             estimate=self.spec.estimate,
             facts={
                 "server": here.system,
@@ -200,7 +200,7 @@ class RestoreStaging(Step):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Restores the backup next to the live database, by the same tool; comparing the two is the runbook's. Read-only."""
+        """Return commands that restore the backup next to the live database, without the comparison. Read-only."""
         assert isinstance(self.spec, RestoreStagingKeys)
         postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
         name = staging_database.staging_name(postgres.database, postgres.run)
@@ -211,37 +211,37 @@ class RestoreStaging(Step):
             in_shell(fed(tools.command_of_psql(MAINTENANCE), creation), "psql says CREATE DATABASE, and no error"),
             in_shell_at(None, restored, expect="exit code 0, and no error"),
             in_words(
-                "The step then compares every table with the live one, row by row, for the loss: no script can do that. "
+                "The step then compares every table with the live one, row by row, to count the loss: no script can do it. "
                 "Count the rows of the tables that matter in both, and decide by that.",
                 "you know which rows that came since the backup would be lost",
             ),
         ]
 
     def probe(self) -> Probe:
-        """Whether the side database is whole and the loss counted. Read-only."""
+        """Report whether the staging database is complete and the loss is counted. Read-only."""
         found = staging_state_of(self.context)
         if found.kept:
-            return Probe(Effect.DONE, f"the restored database has the name {found.live} already")
+            return Probe(Effect.DONE, f"the restored database already has the name {found.live}")
         if not found.staging:
-            return Probe(Effect.NOT_DONE, "no side database is there")
+            return Probe(Effect.NOT_DONE, "no staging database exists")
         if found.restored_from != checksum(self.context, self.context.dump.path):
-            return Probe(Effect.HALF_DONE, f"{found.staging} is not the whole of the backup; it is made again")
+            return Probe(Effect.HALF_DONE, f"{found.staging} is incomplete; a new try recreates it")
         if ledger(self.context) is None:
             return Probe(Effect.HALF_DONE, f"{found.staging} is restored; the loss is not counted yet")
         return Probe(Effect.DONE, f"{found.staging} is restored and the loss is counted")
 
     def needs(self) -> list[Precondition]:
-        """That the backup is whole, and that server and role allow what is to be done. Pure."""
+        """The backup is complete, and server and role allow the restore. Pure."""
         known = [prerequisite(self.context, name) for name in ("tools", *RESTORABLE)]
         if self.context.plan.draft_ is None:
             return known
-        return [*known, self.need("draft", "The draft is the one that the plan names", When.BEFOREHAND, self._drafted)]
+        return [*known, self.need("draft", "The draft is the one in the plan", When.BEFOREHAND, self._drafted)]
 
     def apply(self) -> Facts:
-        """Restore, look over, and count the loss; what is whole already is not restored again. Changes the target.
+        """Restore, check, and count the loss; a complete database is not restored again. Changes the target.
 
         Raises:
-            Declined: It was ended; a side database that is not whole by then is made again the next time.
+            Declined: Somebody aborted it; the next try recreates an incomplete staging database.
         """
         postgres = self.context.adapters.postgres
         live, name = postgres.database, staging_database.staging_name(postgres.database, postgres.run)
@@ -265,7 +265,7 @@ class RestoreStaging(Step):
         return {"database": name, "rows": rows, "differences": [str(t) for t in counted.tables if t.differs or t.unknown]}
 
     def verify(self) -> list[Result]:
-        """That the side database holds all that the backup names, and that the loss is known. Read-only."""
+        """Check that the staging database has everything in the backup, and that the loss is known. Read-only."""
         name = staging_state_of(self.context).staging
         if not name:
             return [
@@ -273,41 +273,41 @@ class RestoreStaging(Step):
                     "restored",
                     "The backup is restored to the staging database",
                     Status.PASS,
-                    "it is in the live one's place",
+                    "it has replaced the live one",
                 )
             ]
         with self.context.adapters.postgres.connect(name) as connection:
             problems = staging_database.problems(connection, self.context.dump)
             if not self._agrees_with_history(connection):
-                problems.append("its migration history and the feature's columns do not agree")
+                problems.append("its migration history and the feature's columns disagree")
         missing = unknown(self.context, ledger(self.context))
         return [
             self.result(
                 "restored",
-                "The staging database holds the backup, whole and valid",
+                "The staging database is complete and valid",
                 Status.FAIL if problems else Status.PASS,
                 "; ".join(problems) or f"{name} holds every table of the backup; constraints and indexes are valid",
             ),
             self.result(
                 "loss",
-                "What going back would lose is known",
+                "The loss is known",
                 Status.UNKNOWN if missing else Status.PASS,
                 "; ".join(f"{what}: {why}" for what, why in missing.items()) or f"every table is compared: {LEDGER}",
             ),
         ]
 
     def undo(self) -> Facts:
-        """Drop the side database. Changes the target."""
+        """Drop the staging database. Changes the target."""
         return self.purge(CLEANUP)
 
     def purge_preview(self, item: str) -> Preview:
-        """Which database would be dropped. Read-only."""
+        """Show which database would be dropped. Read-only."""
         found = staging_state_of(self.context)
-        would = f"drop the database {found.staging}" if found.staging else "nothing: there is no side database"
+        would = f"drop the database {found.staging}" if found.staging else "nothing: no staging database exists"
         return Preview(self.name, self.title, would=[would], undone_by="restoring the backup again")
 
     def purge(self, item: str) -> Facts:
-        """Drop the side database, if it is there. Changes the target."""
+        """Drop the staging database if it exists. Changes the target."""
         name = staging_state_of(self.context).staging
         postgres = self.context.adapters.postgres
         with postgres.connect(MAINTENANCE) as maintenance:
@@ -337,7 +337,7 @@ class RestoreStaging(Step):
         return Status.PASS, f"{self._draft.name}, made {found.made}"
 
     def _derive(self, live: str, name: str) -> None:
-        """Find what the migrations write, on a copy, where a draft has them and the backup is from before them."""
+        """Run a draft's migrations on a copy to find what they write, if the backup is from before them."""
         postgres, run, recorded = self.context.adapters.postgres, self.context.folder.short, history(self.context)
         if self.context.plan.draft_ is None:
             return
@@ -358,7 +358,7 @@ class RestoreStaging(Step):
     def _written_since(self, connection: Connection) -> str:
         database = self.context.plan.database
         touch = database.backfill_.touch_column if database.backfill_ else None
-        moment = self.context.dump.made + timedelta(seconds=1)  # the dump tells it to the second
+        moment = self.context.dump.made + timedelta(seconds=1)  # the dump gives its time to the second
         rows = (
             staging_database.written_since(connection, (database.schema_, database.table), touch, moment) if touch else None
         )
@@ -367,17 +367,17 @@ class RestoreStaging(Step):
         return f"at least {rows} rows of {database.table} written since the backup, by {touch}; the full count follows"
 
     def _objects_not_in_backup(self) -> list[str]:
-        """The objects of the live database that the backup does not name, a line each. Read-only."""
+        """Return the objects of the live database that are not in the backup, a line each. Read-only."""
         try:
             live = self.context.adapters.dump_tools.objects(120)
         except AdapterError as error:
-            return [f"objects made since the backup: unknown, {error.what}"]
+            return [f"objects created since the backup: unknown, {error.what}"]
         there = {_named(entry) for entry in self.context.dump.contents.entries}
         lost = {_named(entry) for entry in live if entry.kind != "COMMENT" and OWN_SCHEMA not in (entry.schema, entry.name)}
         return [f"not in the backup: {name}" for name in sorted(lost - there)]
 
     def _agrees_with_history(self, connection: Connection) -> bool:
-        """Whether the feature's migrations are recorded where its columns are. Read-only."""
+        """Report whether the feature's migrations are recorded exactly if its columns exist. Read-only."""
         found, plan = history(self.context), self.context.plan
         return found is None or bool(self.context.dump.columns_of_feature(plan.database)) == found.says_applied(connection)
 

@@ -23,7 +23,7 @@ from runbook_lib.system.processes import typed, until
 
 POLL = 0.05  # seconds
 CURL = ["curl", "--fail", "--silent", "--retry", "30", "--retry-delay", "1", "--retry-connrefused"]
-IMAGES = "images"  # by which it is waived that they are built beforehand
+IMAGES = "images"  # the name that waives the images built beforehand
 
 
 class _ServicesStep(Step):
@@ -41,12 +41,12 @@ class _ServicesStep(Step):
         return {"stopped": self.services}
 
     def _stop_at_once(self, names: Sequence[str]) -> None:
-        """Stop services in the plan's order, together those of which none needs another of them. Changes the target."""
+        """Stop services in the plan's order, at the same time if none needs another. Changes the target."""
         for together in self._apart_by_need(names):
             self.context.adapters.services.stop(*together)
 
     def _apart_by_need(self, names: Sequence[str]) -> list[list[str]]:
-        """Services in their order, a new list wherever the one before holds what needs the next. Pure."""
+        """Split services, in order, into lists in which none needs another. Pure."""
         needs = {(need.service, need.needs) for need in self.context.plan.needs}
         found: list[list[str]] = []
         for name in names:
@@ -69,28 +69,28 @@ class _ServicesStep(Step):
     def _stopped_by_hand(self) -> list[Instruction]:
         names = [name for together in self._apart_by_need(self.services) for name in together]
         lines = self.context.adapters.services.stop_by_hand(names)
-        return [in_shell("\n".join(lines), "the manager says of each that it is stopped")]
+        return [in_shell("\n".join(lines), "the manager reports each as stopped")]
 
     def _started_by_hand(self) -> list[Instruction]:
         lines = self.context.adapters.services.start_by_hand(self.services, self._to_restore())
-        started = in_shell("\n".join(lines), "the manager says of each that it runs")
+        started = in_shell("\n".join(lines), "the manager reports each as running")
         return [started, *map(self._version_by_hand, self.services)]
 
     def _version_by_hand(self, name: str) -> Instruction:
-        """How a person sees that a service runs what it should."""
+        """Return how a person checks the version that a service runs."""
         target = self.context.target
         source, pinned = target.services.versions[name], target.services.pinned.get(name)
-        wanted = pinned
+        expected = pinned
         if not pinned:
             at = typed(["git", "-C", target.repositories[target.services.built_from[name]].path, "rev-parse", "HEAD"])
-            wanted = f"the commit that `{at}` prints"
+            expected = f"the commit that `{at}` prints"
         if isinstance(source, VersionByUrl):
-            return in_shell_at(None, [*CURL, source.url], expect=f"{source.field} is {wanted}")
+            return in_shell_at(None, [*CURL, source.url], expect=f"{source.field} is {expected}")
         where = f"its log, by {source.log}" if isinstance(source, VersionByLog) else "its manager"
-        return in_words(f"See which version of {name} runs: {where} tells it.", f"it is {wanted}")
+        return in_words(f"See which version of {name} runs: {where} reports it.", f"it is {expected}")
 
     def _to_restore(self) -> Restore:
-        """What a start restores: as it was approved, once a step of the run has begun to act on the service."""
+        """Return what a start restores: as approved, once a step of the run has begun to act on the service."""
         found = dict(self.context.adapters.services.to_restore(self.services))
         for name, approved in self.context.state.agreed.items():
             if self.context.state.step(name).status != "pending":
@@ -99,11 +99,11 @@ class _ServicesStep(Step):
         return found
 
     def _facts(self, facts: Facts) -> Facts:
-        """Facts of the step, with what a start restores where there is such."""
+        """Add what a start restores to the step's facts, if anything."""
         return {**facts, **({"restore": restore} if (restore := self._to_restore()) else {})}
 
     def _restored(self) -> list[str]:
-        """What a start restores besides the services themselves, a line each."""
+        """Return what a start restores apart from the services themselves, a line each."""
         found = {
             name: {key: value for key, value in what.items() if value != 1} for name, what in self._to_restore().items()
         }
@@ -114,7 +114,7 @@ class _ServicesStep(Step):
         ]
 
     def _looks_of_manager(self, stopped_by: Collection[str] = (), *, stops: bool = False) -> list[Precondition]:
-        """What the manager can look at before downtime; where earlier steps stop the services, it was looked at there."""
+        """Return the manager's preconditions, without those that earlier stop steps have already looked at."""
         state, when = self.context.state, When.AT_THE_STEP if stopped_by else When.BEFOREHAND
         return [
             self.need(look.suffix, look.title, when, look.find, waivable=True)
@@ -137,30 +137,30 @@ class _ServicesStep(Step):
         )
 
     def _wait_for_version(self, name: str, deadline: float) -> str:
-        wanted, found, problem = builds.wanted(self.context, name), "", ""
+        expected, found, problem = builds.expected(self.context, name), "", ""
 
         def is_up() -> bool:
             nonlocal found, problem
             try:
                 found = builds.running(self.context, name)
-                problem = f"it runs {found}, not {wanted[:12]}"
+                problem = f"it runs {found}, not {expected[:12]}"
             except AdapterError as error:
                 found, problem = "", error.what
-            return builds.same(found, wanted)
+            return builds.same(found, expected)
 
         if until(is_up, deadline - time.monotonic(), POLL):
             return found
         raise StepFailed(
-            f"{name} did not come up in the wanted version: {problem}",
+            f"{name} did not start in the expected version: {problem}",
             where=f"service {name}",
-            state="It was started; what it runs is not what was wanted.",
-            safe_next="Read its log, mend the cause, and run the step again.",
+            state="It was started, but does not run the expected version.",
+            safe_next="Read its log, fix the cause, and run the step again.",
         )
 
-    def _in_wanted_version(self) -> list[str]:
+    def _in_expected_version(self) -> list[str]:
         up = self.context.adapters.services.up(self.services)
         found = {name: self._version(name) for name in self.services if name in up}
-        return [name for name, version in found.items() if builds.same(version, builds.wanted(self.context, name))]
+        return [name for name, version in found.items() if builds.same(version, builds.expected(self.context, name))]
 
     def _version(self, name: str) -> str:
         try:
@@ -168,8 +168,8 @@ class _ServicesStep(Step):
         except AdapterError:
             return ""
 
-    def _wanted_by_plan(self) -> dict[str, str]:
-        """Service -> the commit it will run, once this run's reverts are made."""
+    def _expected_by_plan(self) -> dict[str, str]:
+        """Return service -> the commit it will run after this run's reverts."""
         reverted = {spec.repository for spec in self.context.specs.values() if isinstance(spec, RevertingStep)}
         built_from = self.context.target.services.built_from
         taken_back = {
@@ -179,7 +179,7 @@ class _ServicesStep(Step):
         }
         made = {repository: commit_without(self.context, repository) for repository in dict.fromkeys(taken_back.values())}
         return {
-            name: made[taken_back[name]] if name in taken_back else builds.wanted(self.context, name)
+            name: made[taken_back[name]] if name in taken_back else builds.expected(self.context, name)
             for name in self.services
         }
 
@@ -194,8 +194,8 @@ class StopKeys(ServicesStep):
         title="Stop the services",
         estimate=20,
         does="Stops each service in the plan's order.",
-        expect="No process of theirs, no open port and no database connection is left.",
-        if_not="Read the log of the service that still runs; apply the step again when it has ended.",
+        expect="The services have no process, open port or database connection left.",
+        if_not="Read the log of the service that still runs. Apply the step again when it has ended.",
         preserves="Each service can be started again.",
         reversible=True,
         log_line="Services stopped",
@@ -206,27 +206,27 @@ class StopKeys(ServicesStep):
     )
 
     def touches(self) -> Touches:
-        """It changes the services, which run with the access that there is."""
+        """It changes the services, and depends on their access to the database."""
         return Touches(changes=frozenset(f"service {name}" for name in self.services), rests_on=frozenset({ACCESS}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Its services are stopped."""
+        """Return the state with its services stopped."""
         return replace(state, running={**state.running, **dict.fromkeys(self.services, frozenset({STOPPED}))})
 
 
 class Stop(_ServicesStep):
-    """Stop services, and see that nothing of them is left: no process, no open port, no database connection."""
+    """Stop services, and check that no process, open port or database connection of theirs is left."""
 
     Keys = StopKeys
 
     BEGINS_OUTAGE = True
 
     def preview(self) -> Preview:
-        """What would be stopped, and what runs that nobody named. Read-only."""
+        """Show what would be stopped, and which running services nobody named. Read-only."""
         running, forgotten = self._running(), self._forgotten()
         would = [f"stop {', '.join(self.services)} ({', '.join(running) or 'none'} running now): users see an outage"]
         if forgotten:
-            would.append(f"not begin while {', '.join(forgotten)} runs, which neither the plan nor the target names")
+            would.append(f"not begin while {', '.join(forgotten)} runs, because neither the plan nor the target names it")
         return Preview(
             self.name,
             self.title,
@@ -237,20 +237,20 @@ class Stop(_ServicesStep):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The manager's commands. Read-only."""
+        """Return the manager's commands. Read-only."""
         return self._stopped_by_hand()
 
     def needs(self) -> list[Precondition]:
-        """That no service runs that nobody named, as it could go on writing; and all can come up again as they are. Pure."""
+        """No unnamed service runs, since it could keep writing; and all can start again as they are. Pure."""
 
         def forgotten() -> Found:
-            return _none(self._forgotten(), "all that the manager runs is named", "named by neither plan nor target")
+            return _none(self._forgotten(), "plan or target name every running service", "not named in plan or target")
 
         need = self.need("forgotten", "No forgotten worker", When.BEFOREHAND, forgotten)
         return [need, *self._looks_of_manager(stops=True)]
 
     def probe(self) -> Probe:
-        """Whether all are stopped and disconnected. Read-only."""
+        """Report whether all are stopped and disconnected. Read-only."""
         running = self._running()
         if running:
             effect = Effect.NOT_DONE if len(running) == len(self.services) else Effect.HALF_DONE
@@ -260,9 +260,9 @@ class Stop(_ServicesStep):
         return Probe(Effect.DONE, "none runs, and none is connected to the database")
 
     def apply(self) -> Facts:
-        """Stop them in the plan's order. Changes the target."""
+        """Stop the services in the plan's order. Changes the target."""
         left = self._stop()
-        for pooler in self.poolers:  # it would keep the connections of clients that are gone
+        for pooler in self.poolers:  # it would keep connections of stopped clients
             pooler.release()
         role, timeout = self.context.target.database.application_role, self.context.target.services.timeout
         with self.context.adapters.postgres.connect() as connection:
@@ -270,7 +270,7 @@ class Stop(_ServicesStep):
         return left
 
     def verify(self) -> list[Result]:
-        """That none runs, and none is connected. Read-only."""
+        """Check that none runs, and none is connected. Read-only."""
         return [
             self.result("stopped", "Services stopped", *_none(self._running(), "none runs", "still running")),
             *self._ports(),
@@ -282,7 +282,7 @@ class Stop(_ServicesStep):
         return sorted(self.context.adapters.services.all_running() - named)
 
     def _ports(self) -> list[Result]:
-        """That nothing listens any more where the target says that the services do."""
+        """Check that nothing listens on the services' addresses in the target."""
         addresses = [a for name in self.services for a in self.context.target.services.listens.get(name, [])]
         if not addresses:
             return []
@@ -293,17 +293,17 @@ class Stop(_ServicesStep):
         return [self.result("ports", "No port of theirs is open", *found)]
 
     def undo(self) -> Facts:
-        """Start them again. Changes the target."""
+        """Start the services again. Changes the target."""
         return self._start(back=True)
 
 
 class _StartedKeys(ServicesStep):
     def touches(self) -> Touches:
-        """It changes the services, which run with the access that there is."""
+        """It changes the services, and depends on their access to the database."""
         return Touches(changes=frozenset(f"service {name}" for name in self.services), rests_on=frozenset({ACCESS}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Its services run what is built."""
+        """Return the state in which its services run the current build."""
         return replace(state, running={**state.running, **{name: rules.built(state, name) for name in self.services}})
 
 
@@ -317,8 +317,8 @@ class StartKeys(_StartedKeys):
         title="Start the services",
         estimate=30,
         does="Starts each service in the plan's order and waits until it reports its version.",
-        expect="Each service runs in the wanted version.",
-        if_not="Read the log of the service that did not come up; apply the step again when its cause is fixed.",
+        expect="Each service runs the expected version.",
+        if_not="Read the log of the service that did not start, fix the cause, then apply the step again.",
         preserves="Each service can be stopped again.",
         reversible=True,
         log_line="Services restarted",
@@ -330,40 +330,40 @@ class StartKeys(_StartedKeys):
 
 
 class Start(_ServicesStep):
-    """Start services and wait until each says that it runs the wanted version."""
+    """Start services and wait until each reports the expected version."""
 
     Keys: ClassVar[type[StepSpec]] = StartKeys
 
     def preview(self) -> Preview:
-        """What would be started, in which version. Read-only."""
-        wanted, from_images = self._wanted_by_plan(), self._images()
+        """Show what would be started, in which version. Read-only."""
+        expected, from_images = self._expected_by_plan(), self._images()
         ready = {name: why for name, (status, why) in from_images.items() if status is Status.PASS}
         return Preview(
             self.name,
             self.title,
             would=[
-                *(f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in wanted.items()),
+                *(f"{self.spec.kind} {name} in version {commit[:12]}" for name, commit in expected.items()),
                 *(
-                    f"take {image[:19]} for {name}, an image built beforehand from the old code"
+                    f"use {image[:19]} for {name}, an image built beforehand from the old code"
                     for name, image in ready.items()
                 ),
                 *(
-                    f"build the image of {name} with all processors: build_limits.processors binds no image build"
+                    f"build the image of {name} with all processors: build_limits.processors does not limit image builds"
                     for name in images.unlimited(self.context, from_images)
                 ),
                 *self._restored(),
             ],
             undone_by="stopping them",
             estimate=self.spec.estimate,
-            facts=self._facts({"versions": wanted, **({"images": sorted(ready)} if from_images else {})}),
+            facts=self._facts({"versions": expected, **({"images": sorted(ready)} if from_images else {})}),
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The manager's commands, and how each service tells its version. Read-only."""
+        """Return the manager's commands, and how each service reports its version. Read-only."""
         return self._started_by_hand()
 
     def needs(self) -> list[Precondition]:
-        """That each running service reports a version that the step can wait for, and all come up as they are. Pure."""
+        """Each running service reports a version that the step can wait for, and all can start as they are. Pure."""
         title = "Each running service reports its version"
         versions = self.need("versions", title, When.BEFOREHAND, self._versions_known, waivable=True)
         title = "The image of the old version is built before downtime"
@@ -371,73 +371,73 @@ class Start(_ServicesStep):
         return [versions, built, *self._looks_of_manager(self._stopped_by())]
 
     def make_ready(self) -> None:
-        """Keep the images of the old version, and those that run now. Changes the engine's images, by tags of the run."""
+        """Tag the images of the old version, and those that run now, for the run. Changes the engine's tags."""
         if images.built(self.context, self.services):
             if images.ITEM not in self.reporter.pending():
-                kept = f"the images of the old version and the former ones are kept as {images.of_run(self.context)}"
+                kept = f"the images of the old version and the previous ones are kept as {images.of_run(self.context)}"
                 self.reporter.open_cleanup(images.ITEM, kept)
             self._images()
-            images.keep_former(self.context, self.services)
+            images.keep_previous(self.context, self.services)
 
     def purge_preview(self, item: str) -> Preview:
-        """That the tags of the run would be taken off. Read-only."""
+        """Show that the run's tags would be removed. Read-only."""
         return Preview(
             self.name,
-            f"{self.title}: take the tags of the run off its images",
-            would=["take them off; an undo builds the former version again, where no other tag has its image"],
+            f"{self.title}: remove the run's tags from its images",
+            would=["remove them; an undo then rebuilds the previous version, unless another tag has its image"],
             undone_by="nothing",
             irreversible=True,
         )
 
     def purge(self, item: str) -> Facts:
-        """Take the tags of the run off its images. Changes the engine's images."""
+        """Remove the run's tags from its images. Changes the engine's tags."""
         taken_off = images.remove(self.context)
         self.reporter.close_cleanup(item)
         return {"taken off": taken_off}
 
     def probe(self) -> Probe:
-        """Whether all run in the wanted version. Read-only."""
-        running = self._in_wanted_version()
+        """Report whether all run in the expected version. Read-only."""
+        running = self._in_expected_version()
         if len(running) == len(self.services):
-            return Probe(Effect.DONE, "all run in the wanted version")
+            return Probe(Effect.DONE, "all run in the expected version")
         return Probe(
-            Effect.HALF_DONE if running else Effect.NOT_DONE, f"in the wanted version: {', '.join(running) or 'none'}"
+            Effect.HALF_DONE if running else Effect.NOT_DONE, f"in the expected version: {', '.join(running) or 'none'}"
         )
 
     def apply(self) -> Facts:
-        """Start them in the plan's order; those that run in another version are stopped first, the last one first.
+        """Start the services in the plan's order, after stopping those in another version, the last one first.
 
         Changes the target.
         """
-        right = self._in_wanted_version()
+        right = self._in_expected_version()
         self._stop_at_once([name for name in reversed(self._running()) if name not in right])
         return self._start()
 
     def verify(self) -> list[Result]:
-        """That each runs in the wanted version. Read-only."""
-        wrong = sorted(set(self.services) - set(self._in_wanted_version()))
+        """Check that each runs in the expected version. Read-only."""
+        wrong = sorted(set(self.services) - set(self._in_expected_version()))
         return [
             self.result(
                 "running",
-                "Services run in the wanted version",
-                *_none(wrong, "all do", "not in the wanted version"),
+                "Services run in the expected version",
+                *_none(wrong, "all do", "not in the expected version"),
             )
         ]
 
     def undo(self) -> Facts:
-        """Stop them, the last one first. Changes the target."""
+        """Stop the services, the last one first. Changes the target."""
         self._stop_at_once(self.services[::-1])
         return {"stopped": self.services}
 
     def _stopped_by(self) -> list[str]:
-        """The steps of the run that stop services before this one, where they stop all of its own."""
+        """Return the run's stop steps before this one, if they stop all its services."""
         before = takewhile(lambda item: item[0] != self.name, self.context.specs.items())
         stops = {name: spec.services for name, spec in before if isinstance(spec, StopKeys)}
         stopped = {service for services in stops.values() for service in services}
         return list(stops) if stopped.issuperset(self.services) else []
 
     def _images(self) -> dict[str, Found]:
-        """Each service whose image is to be of the old version -> whether there is one; a waiver builds none in downtime."""
+        """Return service -> whether its image of the old version exists, without a build in downtime if waived."""
         state = self.context.state
         waived = bool(state.begun_since) and f"{self.name}: {IMAGES}" in state.waivers
         return images.build(self.context, self.services, tries=not waived)
@@ -445,7 +445,7 @@ class Start(_ServicesStep):
     def _images_ready(self) -> Found:
         found = self._images()
         if not found:
-            return Status.PASS, "none of theirs is built here from code that the run changes"
+            return Status.PASS, "no image is built here from code that the run changes"
         return worst([(status, f"{name}: {why}") for name, (status, why) in found.items()])
 
     def _versions_known(self) -> Found:
@@ -454,7 +454,7 @@ class Start(_ServicesStep):
         if labels := [name for name, version in found.items() if not builds.comparable(self.context, name, version)]:
             said = ", ".join(f"{name} reports {found[name]}" for name in labels)
             return Status.UNKNOWN, (
-                f"{said}, which is no commit, and the step waits for a commit of its repository; two builds may report "
+                f"{said}, which is not a commit, and the step waits for a commit of its repository; two builds may report "
                 f"the same. Set services.versions.{labels[0]} in the target to a `url` or a `log` that reports the commit"
             )
         return Status.PASS, ", ".join(f"{name}: {version[:12]}" for name, version in found.items()) or "none of them runs"
@@ -470,9 +470,9 @@ class RestartKeys(_StartedKeys):
         title="Restart the services",
         estimate=30,
         does="Stops each service and starts it again.",
-        expect="Each service runs in the wanted version.",
-        if_not="Read the log of the service that did not come up; apply the step again when its cause is fixed.",
-        preserves="An undo restarts the services in whatever is built by then.",
+        expect="Each service runs the expected version.",
+        if_not="Read the log of the service that did not start, fix the cause, then apply the step again.",
+        preserves="An undo restarts the services with the build that is installed then.",
         reversible=True,
         log_line="Services restarted",
         starts=True,
@@ -483,35 +483,35 @@ class RestartKeys(_StartedKeys):
 
 
 class Restart(Start):
-    """Stop and start services so that they run the wanted version."""
+    """Stop and start services so that they run the expected version."""
 
     Keys = RestartKeys
 
     UNDONE_LAST = True
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """The manager's commands, and how each service tells its version. Read-only."""
+        """Return the manager's commands, and how each service reports its version. Read-only."""
         return [*self._stopped_by_hand(), *self._started_by_hand()]
 
     def probe(self) -> Probe:
-        """Whether this run restarted them; a version served from a file says nothing of the process. Read-only."""
+        """Report whether this run restarted them; a version served from a file does not show it. Read-only."""
         if not self.is_done:
             return Probe(Effect.NOT_DONE, "no restart by this run is on record")
         return super().probe()
 
     def apply(self) -> Facts:
-        """Stop them, then start them. Changes the target."""
+        """Stop the services, then start them. Changes the target."""
         self._stop()
         return self._start()
 
     def undo(self) -> Facts:
-        """Restart them, in whatever version is built by now. Changes the target."""
+        """Restart the services in the version that is built now. Changes the target."""
         self._stop()
         return self._start(back=True)
 
 
 def disconnected(step: Step) -> Precondition:
-    """That the application's role holds no connection to the database, as before a change of its table. Pure."""
+    """Make a precondition that the application's role has no connection to the database. Pure."""
 
     def look() -> Found:
         pids = [f"pid {session.pid} ({session.program or 'no name'})" for session in _sessions(step.context)]

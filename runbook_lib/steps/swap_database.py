@@ -50,7 +50,7 @@ from runbook_lib.steps.loss import (
 )
 from runbook_lib.steps.restore_staging import CLEANUP as STAGED
 
-ISSUED = "evidence/sequences-issued.json"  # what each sequence had issued when the names were exchanged
+ISSUED = "evidence/sequences-issued.json"  # last value of each sequence when the names were exchanged
 OLD, CLOSED = "old-database", "refused-connections"  # items of cleanup
 
 
@@ -60,29 +60,29 @@ class Exchange(Step):
     DUE_AT_ONCE = {**Step.DUE_AT_ONCE, CLOSED: ""}
 
     def milliseconds_paused(self, preview: Preview) -> int:
-        """As long as the exchange may take, and what is done before it behind the same pause. Pure."""
+        """Return the time limit of the exchange, plus the work before it in the same pause. Pure."""
         return int(1000 * (2 * cutover.GRACE + self.seconds_paused_before))
 
     @property
     def seconds_paused_before(self) -> float:
-        """How long clients of poolers wait before the names are exchanged: for what is done behind the fence. Read-only."""
+        """Return how long pooler clients wait for the work behind the fence, before the exchange of names. Read-only."""
         return 0.0
 
     @property
     def names(self) -> tuple[str, str]:
-        """What the restored database is called before the swap, and what the old one will be called after it."""
+        """The restored database's name before the swap, and the old one's name after it."""
         live, run = self.context.adapters.postgres.database, self.context.adapters.postgres.run
         return staging_database.staging_name(live, run), staging_database.kept_name(live, run, datetime.now(UTC).date())
 
     def cut_over(self, holder: Connection, incoming: str, outgoing: str, *, adopt: bool) -> float:
-        """Exchange the names; what hangs on the old database is given to the one that comes in, where it is to adopt it.
+        """Exchange the names; with `adopt`, give the old database's settings and grants to the new one.
 
-        Returns the seconds for which nobody could connect. Changes the target.
+        Return the seconds for which nobody could connect. Changes the target.
         """
         context, live = self.context, self.context.adapters.postgres.database
         with context.adapters.postgres.connect(incoming) as target:
             cutover.carry_records(context.adapters.dump_tools, holder, target, context.adapters.scratch)
-            context.adapters.lease.check(holder)  # its table is locked by now, so that nobody takes over before the cut-over
+            context.adapters.lease.check(holder)  # its table is locked now, so nobody can take over before the cut-over
 
             def last() -> None:
                 values = catalog.issued(holder)
@@ -97,7 +97,7 @@ class Exchange(Step):
                     staging_database.mark(maintenance, outgoing, context.adapters.postgres.run, self.approved["sha256"])
 
             self.reporter.open_cleanup(
-                CLOSED, f"The database {live} refuses connections while names are exchanged; let them in again."
+                CLOSED, f"The database {live} refuses connections during the exchange of names; let them in again."
             )
             try:
                 with self._paused(holder):
@@ -115,13 +115,13 @@ class Exchange(Step):
                 self.settle(staging_state_of(context))
 
     def bring_records(self, incoming: str) -> None:
-        """Bring our own records into the database that comes in, before anybody waits for it. Changes that database."""
+        """Copy the runbook's records into the new database before anybody waits for it. Changes that database."""
         postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
         with postgres.connect() as live, postgres.connect(incoming) as target:
             cutover.bring_records(tools, live, target, self.context.adapters.scratch)
 
     def opened(self) -> staging_database.StagingState:
-        """How the databases stand, once the live one lets connections in. Changes the target, where it did not."""
+        """Let connections in if the live database refuses them, and return the state. May change the target."""
         found = staging_state_of(self.context)
         if not found.lets_in:
             with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
@@ -130,10 +130,10 @@ class Exchange(Step):
         return found
 
     def purge_preview(self, item: str) -> Preview:
-        """Which database would be dropped for good, its size and date. Read-only."""
+        """Show which database would be dropped, with its size and date. Read-only."""
         kept = staging_state_of(self.context).kept
         if item == CLOSED or not kept:
-            would = "let connections in" if item == CLOSED else "nothing: no old database is there"
+            would = "let connections in" if item == CLOSED else "nothing: no old database exists"
             return Preview(self.name, self.title, would=[would])
         with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
             size = database_size(maintenance, kept)
@@ -141,14 +141,14 @@ class Exchange(Step):
             self.name,
             self.title,
             would=[f"drop the database {kept} ({size / 1e6:.0f} MB), as it was at the swap on the date in its name"],
-            loses=["the old database, for good: the swap cannot be undone afterwards, and nothing salvaged from it"],
+            loses=["the old database, permanently: afterwards the swap cannot be undone, and no row salvaged from it"],
             undone_by="nothing",
             irreversible=True,
             facts={"database": kept},
         )
 
     def purge(self, item: str) -> Facts:
-        """Drop the old database for good, or let connections in again. Changes the target, irreversibly.
+        """Drop the old database permanently, or let connections in again. Changes the target.
 
         Raises:
             AdapterError: Somebody is connected to it.
@@ -166,14 +166,14 @@ class Exchange(Step):
         return {"dropped": found.kept}
 
     def settle(self, found: staging_database.StagingState) -> None:
-        """Journal as done the cleanup that is pending no more, as the databases are."""
+        """Close the cleanup items that are no longer pending in this state."""
         for item, is_closed in ((CLOSED, found.lets_in), (STAGED, not found.staging), (OLD, not found.kept)):
             if is_closed and item in self.reporter.pending():
                 self.reporter.close_cleanup(item)
 
     @contextmanager
     def _paused(self, holder: Connection) -> Iterator[None]:
-        """Have clients of poolers wait, where they do not yet; whoever waits for our locks is ended, who would be anyway."""
+        """Pause pooler clients, if not yet paused; end sessions that wait for our locks, which the cut-over would end."""
         with self.context.adapters.postgres.connect(MAINTENANCE) as connection:
 
             def end_those_behind() -> None:
@@ -191,18 +191,18 @@ class Exchange(Step):
 
 
 class CheckedExchange(Exchange):
-    """A cut-over with the checks around it, and the choice that they depend on."""
+    """A cut-over with its checks, and the choice that they depend on."""
 
     CHOICES = {
         "SALVAGE": {
-            "nothing": "what was written since the backup stays in the old database, and is exported",
-            "carry": "what was written since the backup is carried over",
+            "nothing": "rows written since the backup stay in the old database, and are exported",
+            "carry": "rows written since the backup are carried over",
         }
     }
 
     @property
     def seconds_paused_before(self) -> float:
-        """For the last comparison where that is short, by the one before it, and nothing is carried over. Read-only."""
+        """Return the estimated time of the last comparison, if it is short and carries nothing over. Read-only."""
         seconds = seconds_compared(self.context)
         return 0.0 if self.carries or seconds > LONGEST_COMPARISON else seconds
 
@@ -213,16 +213,16 @@ class CheckedExchange(Exchange):
 
     @property
     def approved_apart(self) -> tuple[Kind, ...]:
-        """The kinds of row that are not lost, so that an approval need not bind their number."""
+        """The kinds of row that are not lost, so an approval need not bind their number."""
         return CARRIED if self.carries else ()
 
     def needs(self) -> list[Precondition]:
-        """That what takes the place is whole, the loss known, and nobody connected who cannot be sent away. Pure."""
+        """The new database is complete, the loss is known, and every connected session can be ended. Pure."""
 
         def whole(found: StagingState) -> Found:
             if found.restored_from == checksum(self.context, self.context.dump.path):
-                return Status.PASS, f"{found.staging} is the whole of the backup"
-            return Status.FAIL, "no side database is the whole of the backup"
+                return Status.PASS, f"{found.staging} is complete"
+            return Status.FAIL, "no complete staging database exists"
 
         def known(_: StagingState) -> Found:
             if missing := unknown(self.context, ledger(self.context)):
@@ -234,7 +234,7 @@ class CheckedExchange(Exchange):
                 strong = [str(s) for s in of_database(maintenance, found.live) if outranks(maintenance, s.user)]
             if strong:
                 return Status.FAIL, f"superusers' sessions: {'; '.join(strong)}"
-            return Status.PASS, "no session of a superuser is there"
+            return Status.PASS, "no superuser is connected"
 
         return [
             self.need(
@@ -250,7 +250,7 @@ class CheckedExchange(Exchange):
         ]
 
     def _before_the_cut_over(self, look: Callable[[StagingState], Found]) -> Callable[[], Found]:
-        """The look before the cut-over; afterwards nothing is needed."""
+        """Wrap a look so that it passes after the cut-over."""
 
         def looked() -> Found:
             found = staging_state_of(self.context)
@@ -259,14 +259,14 @@ class CheckedExchange(Exchange):
         return looked
 
     def verify(self) -> list[Result]:
-        """That all that hangs on the name followed it, and that the loss is the one foretold. Read-only."""
+        """Check that everything bound to the name followed it, and that the loss is as predicted. Read-only."""
         found = staging_state_of(self.context)
         self.settle(found)
         if not found.kept:
-            return [self.result("loss", "The loss is the one foretold", Status.UNKNOWN, "no old database is there")]
+            return [self.result("loss", "The loss is as predicted", Status.UNKNOWN, "no old database exists")]
         with self.context.adapters.postgres.connect(MAINTENANCE) as maintenance:
-            wanted, is_now = (cutover.attributes(maintenance, name) for name in (found.kept, found.live))
-        unlike = cutover.differing_settings(wanted, is_now)
+            attributes = [cutover.attributes(maintenance, name) for name in (found.kept, found.live)]
+        unlike = cutover.differing_settings(*attributes)
         with self.context.adapters.postgres.connect(found.kept) as old, self.context.adapters.postgres.connect() as new:
             values = self.context.folder.read_json(ISSUED)
             behind = catalog.behind(catalog.issued(old) if values is None else values, new)
@@ -278,19 +278,17 @@ class CheckedExchange(Exchange):
                 "attributes",
                 "Owner, settings, grants, comment and limit followed the name",
                 Status.FAIL if unlike else Status.PASS,
-                "; ".join(unlike) or "they are as those of the old database",
+                "; ".join(unlike) or "they are equal to those of the old database",
             ),
             self.result(
                 "sequences",
-                "No sequence would issue a value again",
+                "No sequence would issue a value twice",
                 Status.FAIL if behind else Status.PASS,
-                f"behind: {', '.join(map(written, behind))}"
-                if behind
-                else "each is as far as it was in the old database, or further",
+                f"behind: {', '.join(map(written, behind))}" if behind else "each is at least as far as in the old database",
             ),
             self.result(
                 "loss",
-                "The loss is the one foretold",
+                "The loss is as predicted",
                 Status.FAIL if actual else Status.PASS,
                 "; ".join(actual) or f"{'; '.join(f'{n} {what}' for what, n in numbers(expected).items()) or 'no row'}",
             ),
@@ -299,12 +297,12 @@ class CheckedExchange(Exchange):
 
 LONGEST_COMPARISON = (
     LONGEST_PAUSE_MS / 1000
-)  # seconds of the one before, from which on clients of poolers do not wait for it
+)  # seconds of the previous comparison from which on pooler clients do not wait for the last one
 NOT_MADE = "not made yet: restore the backup first, then preview and approve again"
 
 
 class SwapDatabaseKeys(DatabaseStep):
-    """Give the restored database the live one's name."""
+    """Give the live database's name to the restored one."""
 
     kind: Literal["swap_database"]
     salvage: Literal["carry", "nothing"] = "nothing"
@@ -315,8 +313,8 @@ class SwapDatabaseKeys(DatabaseStep):
         title="Put the restored database in place",
         estimate=60,
         does="Renames both databases in one short moment with nobody connected.",
-        expect="The restored database bears the live one's name; the old one is kept.",
-        if_not="Read who is still connected; apply again to resume, or undo to rename back.",
+        expect="The restored database has the live name. The old database is kept.",
+        if_not="Read who is still connected. Apply the step again to resume, or undo it to rename back.",
         preserves="The old database is kept until you purge it.",
         reversible=True,
         log_line="Database rolled back",
@@ -327,23 +325,23 @@ class SwapDatabaseKeys(DatabaseStep):
     )
 
     def touches(self) -> Touches:
-        """It changes both databases: they exchange names."""
+        """It changes both databases, which exchange names."""
         return Touches(changes=frozenset({RESTORED, DATABASE}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """The data are from before; the schema is the backup's."""
+        """Return the state with the previous data and the backup's schema."""
         return replace(state, database=frozenset((schema, BEFORE) for schema in rules.restored))
 
 
 class SwapDatabase(CheckedExchange):
-    """Fence writes, compare once more, cut over; the old database is kept under a dated one."""
+    """Fence writes, compare once more, cut over; the old database is kept under a dated name."""
 
     Keys = SwapDatabaseKeys
 
     WORKS_IN_PARTS = True
 
     def preview(self) -> Preview:
-        """What takes whose place, who is connected now, and the loss by the ledger. Read-only."""
+        """Show the renames, who is connected now, and the loss from the ledger. Read-only."""
         live, found = self.context.adapters.postgres.database, staging_state_of(self.context)
         counted = ledger(self.context)
         new, old = self.names
@@ -358,21 +356,21 @@ class SwapDatabase(CheckedExchange):
             self.name,
             self.title,
             would=[
-                f"keep {live} from being written, compare it with {new} once more, then refuse connections and end those "
+                f"block writes to {live}, compare it with {new} once more, then refuse connections and end those "
                 f"there are ({len(connected)} now{': ' if connected else ''}{'; '.join(map(str, connected))})",
                 f"rename {live} to {old} and {new} to {live} in one transaction; settings, grants, comment and limit follow "
-                "the name, sequences go on where they were, our own records come along",
-                "carry over what was written since the backup; what something is in the way of is listed, and exported"
+                "the name, sequences continue where they were, the runbook's records are copied",
+                "carry over rows written since the backup; rows in conflict are listed, and exported"
                 if self.carries
-                else f"carry nothing over: what was written since the backup stays in {old}, and is exported",
+                else f"carry nothing over: rows written since the backup stay in {old}, and are exported",
                 *(f"carry over {rows}: {what}" for what, rows in kept.items()),
                 *(
-                    ["RISK: without a draft in the plan, what the migrations wrote besides the backfill is carried over too"]
+                    ["RISK: without a draft in the plan, what the migrations wrote outside the backfill is carried over too"]
                     if self.carries and self.context.plan.migration and not self.context.plan.draft_
                     else []
                 ),
                 *(
-                    f"leave {rows} rows of {name}, which the migrations wrote, as in the backup, but for users' changes"
+                    f"leave {rows} rows of {name}, which the migrations wrote, as in the backup, except for users' changes"
                     for name, rows in (counted.migrated if counted else {}).items()
                 ),
                 *(
@@ -383,11 +381,11 @@ class SwapDatabase(CheckedExchange):
             loses=[
                 *([] if counted else [f"the loss is {NOT_MADE}"]),
                 *(f"{rows}: {what}" for what, rows in loss.items()),
-                *(f"{name}: as the backup has it, which is not as it is now" for name in redefined),
-                *(f"NOT KNOWN: {what}: {why}" for what, why in not_known.items()),
+                *(f"{name}: as in the backup, which differs from now" for name in redefined),
+                *(f"UNKNOWN: {what}: {why}" for what, why in not_known.items()),
             ],
             locks="SHARE on every table from the last comparison on; no connections for about a second",
-            undone_by=f"renaming both back. {old} is kept: where pg_dump cannot read a corrupt database any more, it is the "
+            undone_by=f"renaming both back. {old} is kept: if pg_dump cannot read a corrupt database, it is the "
             "backup, and the backup step may be waived for that reason",
             estimate=self.spec.estimate,
             facts={
@@ -404,16 +402,16 @@ class SwapDatabase(CheckedExchange):
         )
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """Exchanges the names; what the step does besides, in words. Read-only."""
+        """Return a script that exchanges the names, and in words the rest of the step. Read-only."""
         postgres, tools = self.context.adapters.postgres, self.context.adapters.dump_tools
         new, old = self.names
         with postgres.connect(MAINTENANCE) as maintenance:
             away, exchanged = cutover.by_hand(maintenance, postgres.database, new, old)
         return [
             in_words(
-                "The step compares both databases once more behind a fence, carries rows over where that was chosen, and "
-                "gives the restored one the settings, grants and sequences of the other: no script can do that. By hand "
-                f"the names alone are exchanged; what was written since the backup stays in {old}.",
+                "The step compares both databases once more behind a fence, carries rows over if chosen, and "
+                "gives the restored one the settings, grants and sequences of the other: no script can do that. By hand, "
+                f"only the names are exchanged; rows written since the backup stay in {old}.",
                 "you know what is lost, and have written down ALTER DATABASE … SET, grants and sequences that matter",
             ),
             in_shell(
@@ -423,28 +421,28 @@ class SwapDatabase(CheckedExchange):
         ]
 
     def probe(self) -> Probe:
-        """Whether the names are exchanged and connections let in. Read-only."""
+        """Report whether the names are exchanged and connections let in. Read-only."""
         found = staging_state_of(self.context)
         if found.live and not found.lets_in:
             return Probe(Effect.HALF_DONE, f"{found.live} refuses connections")
         if found.kept and not is_exported(self.context):
             return Probe(
-                Effect.HALF_DONE, f"the names are exchanged; what was not carried from {found.kept} is to be exported"
+                Effect.HALF_DONE, f"the names are exchanged; rows not carried over from {found.kept} are not exported yet"
             )
         if found.kept:
             return Probe(Effect.DONE, f"{found.live} is the restored database; the old one is {found.kept}")
         if self.is_done and not found.staging:
-            return Probe(Effect.DONE, "the names are exchanged, by the journal; the old database is dropped since")
+            return Probe(Effect.DONE, "the names are exchanged (by the journal); the old database was dropped since")
         if not found.live:
-            return Probe(Effect.UNKNOWN, f"there is no database {self.context.adapters.postgres.database}")
+            return Probe(Effect.UNKNOWN, f"the database {self.context.adapters.postgres.database} does not exist")
         return Probe(Effect.NOT_DONE, f"{found.live} is the old database")
 
     def approval_gap(self, approved: Mapping[str, Any]) -> str:
-        """That the approval was given before the loss was counted, where it was. Read-only."""
+        """Report that the approval was given before the loss was counted, "" if not. Read-only."""
         return "it was given before the loss was counted" if approved["facts"].get("ledger") == NOT_MADE else ""
 
     def apply(self) -> Facts:
-        """Fence, compare, carry, cut over, export; where a try was cut short before the cut-over, from the fence on.
+        """Fence, compare, carry, cut over, export; a try interrupted before the cut-over restarts at the fence.
 
         Changes the target.
         """
@@ -470,7 +468,7 @@ class SwapDatabase(CheckedExchange):
                 f"The swap cannot be undone: {why}.",
                 where=f"database {found.live}",
                 state="Nothing was changed.",
-                safe_next="Restore a later backup, or go on with the database as it is.",
+                safe_next="Restore a later backup, or continue with the database as it is.",
             )
         self.reporter.open_cleanup(STAGED, f"The database {new} was restored next to {found.live}; drop it, or swap it in.")
         postgres, pausing = self.context.adapters.postgres, self.context.adapters.pausing
@@ -480,13 +478,13 @@ class SwapDatabase(CheckedExchange):
         return {"restored database": new, "cannot connect, seconds": round(closed, 3)}
 
     def undo_leaves(self) -> str:
-        """That what was written since the cut-over stays in the restored database. Read-only."""
-        return f"what was written since the cut-over stays in {self.names[0]}, which is kept"
+        """Report that rows written since the cut-over stay in the restored database. Read-only."""
+        return f"rows written since the cut-over stay in {self.names[0]}, which is kept"
 
     def cannot_undo(self) -> str:
-        """That neither database of the swap is kept, "" where one is. Read-only."""
+        """Report that neither database of the swap is kept, "" if one is. Read-only."""
         found = staging_state_of(self.context)
-        return "" if found.staging or found.kept else "the old database is not there any more"
+        return "" if found.staging or found.kept else "the old database no longer exists"
 
     def _swap(self, live: str) -> dict[str, Any]:
         new, old = self.names
@@ -519,20 +517,20 @@ class SwapDatabase(CheckedExchange):
         return applied(self.context, live, new, between, self.control.must_pause)
 
     def _require_as_approved(self, final: Ledger, seconds: float, *, less: bool) -> None:
-        """Stop where the last comparison found another loss than was approved; the next preview shows it.
+        """Stop if the last comparison found another loss than approved; the next preview shows it.
 
-        `less` says whether it may be smaller: what an earlier try carried over changes what is left.
+        `less`: whether it may be smaller, because rows that an earlier try carried over are no longer lost.
         """
         approved = self.approved
         loss = numbers(final, self.approved_apart)
         more = beyond(approved.get("loss", {}), loss, self.context.plan.drift_tolerance, less=less)
         more += [f"{what}: {why}" for what, why in final.unknown.items() if what not in approved.get("not known", [])]
         redefined = approved.get("defined otherwise in the backup", [])
-        more += [f"{name}: defined otherwise in the backup" for name in final.defined_otherwise if name not in redefined]
+        more += [f"{name}: defined differently in the backup" for name in final.defined_otherwise if name not in redefined]
         if more:
             keep(self.context, final, seconds)
             raise PreconditionError(
-                f"The loss is not the one that was approved: {'; '.join(more)}.",
+                f"The loss differs from the approved one: {'; '.join(more)}.",
                 where=f"database {self.context.adapters.postgres.database}",
                 state="Nothing was changed; the fence is lifted.",
                 safe_next="Preview again, which shows the loss as it is now, and approve that.",

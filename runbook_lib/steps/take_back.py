@@ -1,4 +1,4 @@
-"""Takes back what a feature's migrations changed, whatever it was, by comparing three states of the database."""
+"""Reverts any change by a feature's migrations, from a comparison of three states of the database."""
 
 import hashlib
 import json
@@ -32,25 +32,25 @@ from runbook_lib.steps.by_hand import Instruction, in_psql, in_shell_at, in_word
 from runbook_lib.steps.ddl_dry_run import Exercised
 from runbook_lib.steps.services import disconnected
 
-LARGEST = 2_000_000_000  # bytes of the tables of which every row is compared
-COPIES = 6  # databases with these tables at most
+LARGEST = 2_000_000_000  # bytes of the tables in which every row is compared
+COPIES = 6  # most databases with these tables
 EMPTY = 10_000_000  # bytes of a database without rows
-NAMED = 5  # tables that are named where they are too large
+NAMED = 5  # tables named if they are too large
 CLEANUP = "copies-for-undo"
 
 
 class TakeBackKeys(DatabaseStep):
-    """Take back what the feature's migrations changed, as a draft of `runbook draft` says."""
+    """Revert the changes of the feature's migrations, as drafted by `runbook draft`."""
 
     kind: Literal["take_back"]
     requires = ("draft",)
     about = About(
         title="Take back what the feature's migrations changed",
         estimate=60,
-        does="Compares the database before and after the migrations with the live one, and takes the difference back.",
-        expect="The catalog is the one from before the migrations, and values go back where users have not changed them.",
-        if_not="Read what is refused, and by which rows; correct it, or decide it, and apply again.",
-        preserves="What users wrote since stays; two copies of the database are kept for the undo until you purge them.",
+        does="Compares the database before and after the migrations with the live one, and reverses the difference.",
+        expect="The catalog is the same as before the migrations. Values that users have not changed go back.",
+        if_not="Read what is refused, and because of which rows. Correct it or decide it, then apply the step again.",
+        preserves="What users wrote since stays. Two copies of the database are kept for the undo until you purge them.",
         reversible=True,
         log_line="Database rolled back",
         starts=False,
@@ -64,11 +64,11 @@ class TakeBackKeys(DatabaseStep):
         return Touches(changes=frozenset({DATABASE}))
 
     def after(self, state: State, rules: Rules) -> State:
-        """Schema and data are from before."""
+        """Return the state with the previous schema and data."""
         return replace(state, database=frozenset({(BEFORE, BEFORE)}))
 
 
-REHEARSED = "RISK: the draft was made from the rows of a rehearsal: what the migrations wrote into rows here is not known"
+REHEARSED = "RISK: the draft was made from rows of a rehearsal: which values the migrations wrote into rows here is unknown"
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,24 @@ class TakeBack(Step):
 
     @property
     def file(self) -> Path:
-        """Where the draft is."""
+        """The path of the draft."""
         return Path(self.context.target.backups.directory) / self.context.plan.draft.changes
 
     def in_brief(self) -> tuple[str, str]:
-        """What the draft says. Read-only."""
+        """Report the draft's changes. Read-only."""
         try:
             found = self._draft()
         except RunbookError as error:
             return f"unknown: {error.what}", "unknown"
         changed = ", ".join(f"{each.what} {each.kind} {each.object}" for each in found.changes)
         loses = [f"{each.loss} ({each.object})" for each in found.changes if each.loss]
-        return f"taken back: {changed}", "; ".join(loses) or "nothing"
+        return f"reverted: {changed}", "; ".join(loses) or "nothing"
 
     def preview(self) -> Preview:
-        """What would be taken back, tried on a copy of the live database, and what users lose by that. Read-only.
+        """Show what would be reverted, tried on a copy of the live database, and what users lose. Read-only.
 
         Raises:
-            PreconditionError: The draft does not fit, or copies cannot be made; none was.
+            PreconditionError: The draft does not fit, or copies cannot be made; no copy was made.
         """
         with self.context.adapters.postgres.connect() as connection:
             here, shape = identity(connection), catalog(connection)
@@ -112,7 +112,7 @@ class TakeBack(Step):
             done = live.find(connection, self._copies.target.run)
             others = replicated(connection, self._draft().tables or [])
         if done:
-            return Preview(self.name, self.title, would=["nothing: it is taken back already"], estimate=0)
+            return Preview(self.name, self.title, would=["nothing: it is reverted already"], estimate=0)
         self._require_copies()
         self._exercised = Exercised(self.context)
         undone: list[Refusal] = []
@@ -120,7 +120,7 @@ class TakeBack(Step):
             self._last = self._try(copies)
             if not self._last.trial.reversal.refusals:
                 self._exercised.begin(lambda: copies.connected("first"), with_owners=True)
-                self._exercised.again(lambda: copies.connected("copy"), "taking it back")
+                self._exercised.again(lambda: copies.connected("copy"), "the revert")
                 copies.make("undone", "copy")
                 undone = undone_at_once(copies, self._last.trial.reversal).refusals
                 self._exercised.again(lambda: copies.connected("undone"), "its undo")
@@ -140,7 +140,7 @@ class TakeBack(Step):
                 *(f"STOPPED by: {each.object}: {each.why}" for each in reversal.refusals),
                 *(f"KEPT: {each}" for each in reversal.kept),
                 *(f"note: {each}" for each in [*reversal.notes, *others, *filter(None, [self._exercised.note])]),
-                *(f"RISK: even undone at once it would be refused: {each.object}: {each.why}" for each in undone),
+                *(f"RISK: even an immediate undo would be refused: {each.object}: {each.why}" for each in undone),
                 *([f"RISK: the draft's migrations stopped where one failed: {found.stopped}"] if found.stopped else []),
                 *([REHEARSED] if found.rehearsed and self.context.target.is_production else []),
                 *recorded,
@@ -148,7 +148,7 @@ class TakeBack(Step):
             ],
             loses=[
                 *(
-                    f"{rows} of {short(thing)} that users wrote; kept in a copy until it is purged"
+                    f"{rows} of {short(thing)} that users wrote; kept in a copy until you purge it"
                     for thing, rows in trial.lost.items()
                 ),
                 *(
@@ -156,12 +156,12 @@ class TakeBack(Step):
                     for thing, rows in reversal.edited.items()
                 ),
                 *(
-                    f"{rows} of {short(thing)} have no value from before, as they are newer"
+                    f"{rows} of {short(thing)} have no earlier value, because they are newer"
                     for thing, rows in reversal.unfilled.items()
                 ),
             ],
             locks="ACCESS EXCLUSIVE on each table whose definition changes, in one transaction with short waits",
-            undone_by="the same comparison the other way, from the copies; what users write meanwhile stays",
+            undone_by="the same comparison in reverse, from the copies; what users write in between stays",
             estimate=self.spec.estimate,
             facts={
                 "server": here.system,
@@ -174,23 +174,23 @@ class TakeBack(Step):
         )
 
     def dry_run_of_ddl(self, preview: Preview) -> list[Result]:
-        """How the application's statements ended on the copies that the preview has made. Read-only."""
+        """Return the results of the application's statements on the preview's copies. Read-only."""
         return self._exercised.results() if self._exercised else []
 
     def by_hand(self, preview: Preview) -> list[Instruction]:
-        """What was tried on a copy, where its statements alone do it; else why they do not. Read-only."""
+        """Return the statements tried on a copy, or why they are not sufficient. Read-only."""
         if self._last is None:
-            return [in_words("Nothing to do: it is taken back already.")]
+            return [in_words("Nothing to do: it is reverted already.")]
         reversal, tools = self._last.trial.reversal, self.context.adapters.dump_tools
         if reversal.refusals:
-            return [in_words("It cannot be taken back: the preview names what is in the way.")]
+            return [in_words("It cannot be reverted: the preview names the blockers.")]
         with self.context.adapters.postgres.connect() as connection:
             text = live.by_hand(connection, reversal, history(self.context))
         if not text:
             return [
                 in_words(
                     "The step computes the values of rows on copies of the database from before and after the migrations, "
-                    "and carries them over, which no script can. Leave the schema as it is until the runbook runs again."
+                    "and carries them over, which no script can do. Leave the schema as it is until the runbook runs again."
                 )
             ]
         kept = Path(self.context.target.backups.directory) / f"before_{self.name}_{self.context.folder.id}.dump"
@@ -198,32 +198,32 @@ class TakeBack(Step):
             in_shell_at(
                 None,
                 tools.command_to_dump(kept),
-                expect=f"exit code 0, and {kept} is there: the only way back from the next",
+                expect=f"exit code 0, and {kept} exists: the only undo of the next script",
             ),
             in_psql(text, "COMMIT, and no error"),
         ]
 
     def milliseconds_paused(self, preview: Preview) -> int:
-        """As long as the transaction may take, going by the one that the preview tried. Pure."""
+        """Return how long the transaction may take, from the preview's try. Pure."""
         return milliseconds_paused(live.budget_of(self._last.trial.reversal)) if self._last else 0
 
     def probe(self) -> Probe:
-        """Whether this run took it back, by the record that commits with it. Read-only."""
+        """Report whether this run reverted the change, from the record that commits with it. Read-only."""
         with self.context.adapters.postgres.connect() as connection:
             done = live.find(connection, self._copies.target.run)
         if done:
-            return Probe(Effect.DONE, "this run took it back")
+            return Probe(Effect.DONE, "this run has reverted it")
         if self._copies.kept():
-            return Probe(Effect.HALF_DONE, "it was tried on copies, and not applied yet")
-        return Probe(Effect.NOT_DONE, "this run has not taken it back")
+            return Probe(Effect.HALF_DONE, "it was tried on copies, but not applied yet")
+        return Probe(Effect.NOT_DONE, "this run has not reverted it")
 
     def needs(self) -> list[Precondition]:
-        """That the draft is the plan's, that copies can be made, and that the rollback works on them. Pure."""
+        """The draft is the plan's, copies can be made, and the rollback works on them. Pure."""
         return [
-            self.need("draft", "The draft is the one that the plan names", When.BEFOREHAND, self._fits),
-            self.need("copies", "Our role may read all, and make copies of the database", When.BEFOREHAND, self._may),
-            self.need("disk", "There is room on the server for them", When.BEFOREHAND, self._room, waivable=True),
-            self.need("history", "The migration's rows can be taken out of the history", When.BEFOREHAND, self._recorded),
+            self.need("draft", "The draft is the one in the plan", When.BEFOREHAND, self._fits),
+            self.need("copies", "Our role can read everything, and make copies of the database", When.BEFOREHAND, self._may),
+            self.need("disk", "The server has room for the copies", When.BEFOREHAND, self._room, waivable=True),
+            self.need("history", "The migration's rows can be removed from the history", When.BEFOREHAND, self._recorded),
             self.need("tried", "The rollback works on a copy", When.ONLY_BEFOREHAND, self._works),
             self.need(
                 "redeploys", "The migrations run again on the result", When.ONLY_BEFOREHAND, self._redeploys, waivable=True
@@ -241,14 +241,14 @@ class TakeBack(Step):
         """Try it on a copy of the database as it is now, keep the copies, and apply what worked. Changes the target.
 
         Raises:
-            PreconditionError: It is refused on the copy, or the locks were not granted; nothing was changed.
+            PreconditionError: It is refused on the copy, or the locks were not acquired; nothing was changed.
         """
         postgres = self.context.adapters.postgres
         with self._copies.alone() as copies:
             with postgres.connect() as connection:
                 others = untouched.fingerprints(connection, [each.id for each in self._chosen(connection).left_out])
             reversal = self._try(copies).trial.reversal
-            live.require(reversal, "It cannot be taken back")
+            live.require(reversal, "It cannot be reverted")
             self.reporter.open_cleanup(
                 CLEANUP, "two copies of the database are kept for the undo; purge them, or undo the step"
             )
@@ -259,36 +259,36 @@ class TakeBack(Step):
         return {"statements": len(reversal.statements), "differences": differences, "kept": reversal.kept}
 
     def verify(self) -> list[Result]:
-        """That the database is what was tried, object by object and row by row, and that it can be undone.
+        """Check that the database equals the tried copy, by object and by row, and that the step can be undone.
 
-        Changes the record of it alone, where the two were not compared yet.
+        Changes only its record, if the two were not compared yet.
         """
         with self.context.adapters.postgres.connect() as connection:
             record = live.find(connection, self._copies.target.run)
         if record is None:
-            return [self.result("taken back", "The change is taken back", Status.FAIL, "there is no record of it")]
+            return [self.result("taken back", "The change is reverted", Status.FAIL, "there is no record of it")]
         found = record.differences
         if found is None:
             found = live.compare(self.context.adapters.postgres.connect, self._copies)
         kept = self._copies.kept()
-        compared = "; ".join(["every object and every row was compared just after", *self._not_as_before()])
+        compared = "; ".join(["every object and every row was compared right afterwards", *self._not_as_before()])
         return [
             self.result(
                 "taken back",
-                "The database is, object by object and row by row, what was tried",
+                "The database equals the tried copy, object by object and row by row",
                 Status.FAIL if found else Status.PASS,
                 "; ".join(found) or compared,
             ),
             self.result(
                 "kept",
-                "It can be undone",
+                "The step can be undone",
                 Status.PASS if kept else Status.FAIL,
-                "the copies are there" if kept else "the copies are gone",
+                "the copies exist" if kept else "the copies are gone",
             ),
         ]
 
     def undo(self) -> Facts:
-        """Bring back what was there before, but for what users wrote since, and drop the copies. Changes the target."""
+        """Restore the previous state, except for what users wrote since, and drop the copies. Changes the target."""
         left: list[str] = []
         with self.context.adapters.postgres.connect() as connection:
             done = live.find(connection, self._copies.target.run)
@@ -302,28 +302,28 @@ class TakeBack(Step):
         return {"differences": left}
 
     def cannot_undo(self) -> str:
-        """That the copies were purged, "" where they are kept. Read-only."""
+        """Report that the copies were purged, "" if they are kept. Read-only."""
         return "" if self._copies.kept() else "the copies that an undo needs were purged"
 
     def purge_preview(self, item: str) -> Preview:
-        """Which databases would be dropped. Read-only."""
-        would = ["drop both copies of the database"] if self._copies.kept() else ["nothing: no copy is there"]
+        """Show which databases would be dropped. Read-only."""
+        would = ["drop both copies of the database"] if self._copies.kept() else ["nothing: no copy exists"]
         return Preview(
             self.name,
             f"{self.title}: purge the copies",
             would=would,
-            undone_by="nothing; afterwards what users wrote into the feature is in backups alone",
+            undone_by="nothing; afterwards only backups have what users wrote into the feature",
             irreversible=True,
         )
 
     def purge(self, item: str) -> Facts:
-        """Drop the copies. Changes the target, for good."""
+        """Drop the copies permanently. Changes the target."""
         dropped = self._copies.drop_kept()
         self.reporter.close_cleanup(CLEANUP)
         return {"dropped": dropped}
 
     def _not_as_before(self) -> list[str]:
-        """What is not as it was before the migrations, as was approved. Pure."""
+        """Return what differs from the state before the migrations, as approved. Pure."""
         kept = self.left.get("kept", self.approved.get("kept", []))
         return [f"as decided: {', '.join(kept)}"] if kept else []
 
@@ -341,10 +341,10 @@ class TakeBack(Step):
         if found.rehearsed and self.context.target.is_production and found.from_rows:
             listed = ", ".join(f"{each.what} {each.kind} {each.object}" for each in found.from_rows)
             raise PreconditionError(
-                f"The draft was made from the rows of a rehearsal, and this would take rows back by them: {listed}.",
+                f"The draft was made from rows of a rehearsal, and this step would restore rows from them: {listed}.",
                 where=str(self.file),
                 state="Nothing was changed.",
-                safe_next="Draft it from a backup of this database from before the migrations: `runbook draft --before`.",
+                safe_next="Draft it from a backup of this database made before the migrations: `runbook draft --before`.",
             )
         return found
 
@@ -375,7 +375,7 @@ class TakeBack(Step):
                     f"It cannot be tried on a copy: {why}.",
                     where=self.context.target.name,
                     state="No copy was made.",
-                    safe_next="Correct what is named; then take a new preview.",
+                    safe_next="Correct that; then preview again.",
                 )
 
     def _room(self) -> Found:
@@ -388,7 +388,7 @@ class TakeBack(Step):
         with self.context.adapters.postgres.connect() as connection:
             major = identity(connection).server_version // 10000
         if found.server != major:
-            why = f"it was made with PostgreSQL {found.server}, and the target's is {major}: make it again, with --server"
+            why = f"it was made with PostgreSQL {found.server}, and the target runs {major}: make it again, with --server"
             return Status.FAIL, why
         return Status.PASS, f"{self.file.name}, made {found.made}, with {len(found.changes)} changes"
 
@@ -398,15 +398,15 @@ class TakeBack(Step):
             lacking = [right for right, held in rights(connection).items() if not held]
             published = without_identity(connection, self._draft().tables or [])
             kept_out = owners_kept_out(connection)
-        problems = [f"our role may not read, or not every row of: {', '.join(hidden)}"] if hidden else []
+        problems = [f"our role cannot read all rows of: {', '.join(hidden)}"] if hidden else []
         problems += [f"our role may not {right}" for right in lacking]
         problems += published
-        problems += [f"{owner} may not create, so that no copy can give it what is there" for owner in kept_out]
+        problems += [f"{owner} may not create, so a copy cannot give it its objects" for owner in kept_out]
         if chosen.bytes > LARGEST:
             largest = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in list(chosen.copied.items())[:NAMED])
             problems.append(
-                f"every row is compared of the tables that the change concerns, and of those that they refer to: "
-                f"{chosen.bytes / 1e9:.1f} GB ({largest}), and {LARGEST / 1e9:.0f} GB is the most; roll back by other "
+                f"the step compares every row of the changed tables, and of those that they refer to: "
+                f"{chosen.bytes / 1e9:.1f} GB ({largest}), and {LARGEST / 1e9:.0f} GB is the limit; roll back with other "
                 "kinds of step, or from a backup"
             )
         if problems:
@@ -419,9 +419,9 @@ class TakeBack(Step):
             return Status.PASS, "the plan names no migration"
         with self.context.adapters.postgres.connect() as connection:
             if live.find(connection, self._copies.target.run):
-                return Status.PASS, "they are out of it"
+                return Status.PASS, "they are removed already"
             if not rows.exists(connection):
-                return Status.FAIL, f"there is no table {'.'.join(self.context.plan.history_tables[0])}"
+                return Status.FAIL, f"the table {'.'.join(self.context.plan.history_tables[0])} does not exist"
             problems = rows.missing(connection) + rows.in_the_way(connection)
         return (Status.FAIL, "; ".join(problems)) if problems else (Status.PASS, "they can")
 
@@ -429,11 +429,11 @@ class TakeBack(Step):
         refused = self._last.trial.reversal.refusals if self._last else []
         if refused:
             return Status.FAIL, "; ".join(f"{each.object}: {each.why}" for each in refused)
-        return Status.PASS, "it does" if self._last else "it is taken back already"
+        return Status.PASS, "it does" if self._last else "it is reverted already"
 
     def _redeploys(self) -> Found:
         if self._last and self._last.trial.redeploys is None:
-            return Status.UNKNOWN, "not tried, as the rollback is refused"
+            return Status.UNKNOWN, "not tried, because the rollback is refused"
         if self._last is None or self._last.trial.redeploys:
-            return Status.PASS, "they do" if self._last else "it is taken back already"
-        return Status.FAIL, "they do not, or do not make the same: the fixed release could not be deployed"
+            return Status.PASS, "they do" if self._last else "it is reverted already"
+        return Status.FAIL, "they fail, or give another result: the fixed release could not be deployed"

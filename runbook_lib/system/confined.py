@@ -1,6 +1,6 @@
 """Runs one command with less of the machine, in another folder's place, and reports what it used.
 
-The folder stands in the place for this command alone: in a mount namespace of its own, where the system gives one.
+The folder is mounted in the place for this command only: in its own mount namespace, if the system gives one.
 `LocalProcesses` runs this file by itself, so it imports nothing but the standard library.
 """
 
@@ -25,7 +25,7 @@ OVER = 137  # the exit code of a command that was ended for its memory
 
 
 def take(folder: Path, place: Path) -> bool:
-    """Have `folder` stand at `place` for this process and its children; returns whether the system lets us."""
+    """Mount `folder` at `place` for this process and its children; returns whether the system allows it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "unshare"):
         return False
@@ -58,7 +58,7 @@ def take(folder: Path, place: Path) -> bool:
 
 
 def family(of: int) -> list[int]:
-    """A process, its descendants, and whoever is in their session. Read-only."""
+    """Return a process, its descendants, and whoever is in their session. Read-only."""
     stats: dict[int, tuple[int, int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
@@ -72,7 +72,7 @@ def family(of: int) -> list[int]:
 
 
 def memory(pids: list[int]) -> int:
-    """The bytes of memory that processes hold, what they share counted once. Read-only."""
+    """Return the bytes of memory that processes hold, what they share counted once. Read-only."""
     total = 0
     for pid in pids:
         with suppress(OSError):

@@ -16,7 +16,7 @@ Identity = tuple[int, int]  # device and inode
 
 
 def identity(path: Path) -> Identity | None:
-    """What identifies the very file or folder at a path, None where there is none. Read-only."""
+    """Return what identifies the very file or folder at a path, None where there is none. Read-only."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -93,13 +93,13 @@ class Exchange:
         if identity(self.old) == self.what:
             move(self.old, self.new)
         if identity(self.place) == self.what:
-            former = next((path for path in (self.old, self.new) if os.path.lexists(path)), None)
-            if former is None:
+            source = next((path for path in (self.old, self.new) if os.path.lexists(path)), None)
+            if source is None:
                 move(self.place, self.new)
-            elif not swap(former, self.place):
-                aside = self.new if former == self.old else self.old
-                move(self.place, aside)
-                move(former, self.place)
+            elif not swap(source, self.place):
+                free = self.new if source == self.old else self.old
+                move(self.place, free)
+                move(source, self.place)
             if identity(self.old) == self.what:
                 move(self.old, self.new)
         elif os.path.lexists(self.old):

@@ -30,7 +30,7 @@ class Answer:
 
     @classmethod
     def of(cls, status: int, text: str, seconds: float = 0.0, headers: Mapping[str, str] | None = None) -> Answer:
-        """The answer whose body is `text`; a byte order mark before it is left out. Read-only."""
+        """Return the answer whose body is `text`; a byte order mark before it is left out. Read-only."""
         text = text.removeprefix("\ufeff")
         named = {name.lower(): value for name, value in (headers or {}).items()}
         try:
@@ -47,7 +47,7 @@ class Http(Protocol):
     """Reads from HTTP servers."""
 
     def get(self, url: str, *, token: str | None = None, timeout: float = 10) -> Answer:
-        """What the server answers within `timeout` seconds, asked with `token` as bearer. Read-only.
+        """Return what the server answers within `timeout` seconds, asked with `token` as bearer. Read-only.
 
         Raises:
             NoAnswerInTime: None came within that time.
@@ -134,7 +134,7 @@ DEFAULTS = {"http": 80, "https": 443}
 
 
 def is_open(address: str) -> bool:
-    """Whether a connection to a URL's host and port, or to host:port, is accepted; refused is the one no. Read-only.
+    """Check whether a connection to a URL's host and port, or to host:port, is accepted; refused is the one no. Read-only.
 
     Raises:
         AdapterError: It is unknown: the host is not known, or does not answer.
@@ -151,5 +151,5 @@ def is_open(address: str) -> bool:
             f"Whether anything listens at {address} is unknown: {error or type(error).__name__}.",
             where=address,
             state="Nothing was changed.",
-            safe_next="Mend the address under listens in the target, or the way there.",
+            safe_next="Correct the address under listens in the target, or the connection to it.",
         ) from None

@@ -20,12 +20,12 @@ def free_memory() -> int:
 
 
 def spare_memory() -> int:
-    """What of it a build may take, so that a tenth of the machine's is left. Read-only."""
+    """Return what of it a build may take, so that a tenth of the machine's is left. Read-only."""
     return max(0, free_memory() - _available()[0] // LEFT)
 
 
 def megabytes(number: int) -> str:
-    """A number of bytes, as text."""
+    """Return a number of bytes, as text."""
     return f"{number / 1e6:.0f} MB"
 
 

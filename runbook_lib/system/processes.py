@@ -25,16 +25,16 @@ from runbook_lib.system.signals import with_default_signals
 GRACE = 2.0  # seconds that a command has to end after each signal
 LOOK = 0.2  # seconds between two looks at what a command says, and at whether its thread is to end
 
-Hold = Callable[[], bool]  # is asked whether a command is to stand still for now; what it raises ends the command
+Hold = Callable[[], bool]  # returns whether a command must pause now; an exception from it ends the command
 
 
 def exit_code(process: subprocess.Popen[bytes], timeout: float, look: Callable[[], None], hold: Hold | None) -> int:
-    """The exit code, as soon as it is there: where the system can tell, without polling for it.
+    """Return the exit code as soon as it exists, without polling if the system can report it.
 
-    `look` is called again and again meanwhile. The time for which the command stood still, as `hold` wanted, does not count.
+    It calls `look` repeatedly while it waits. The time for which `hold` paused the command does not count.
 
     Raises:
-        subprocess.TimeoutExpired: It goes on.
+        subprocess.TimeoutExpired: The command still runs.
     """
     deadline = time.monotonic() + timeout
     try:
@@ -63,7 +63,7 @@ def _has_ended(process: subprocess.Popen[bytes], descriptor: int, seconds: float
 
 
 def _stood_still(process: subprocess.Popen[bytes], hold: Hold) -> float:
-    """Stop the command and its children until they are to go on; the seconds for which they stood still."""
+    """Pause the command and its children until they must resume; returns the seconds paused."""
     begun = time.monotonic()
     try:
         _signal(process, signal.SIGSTOP)
@@ -99,11 +99,11 @@ Report = Callable[[str], None]  # is given each line that a command says
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a command may take of the machine, after all that serves users, and in whose place its folder stands."""
+    """Limits of a command on the machine, below everything that serves users, and the place of its folder."""
 
     processors: int | None = None
     memory: int | None = None  # bytes, of it and all that it starts
-    place: Path | None = None  # where the folder that it runs in stands for it alone, where the system can do that
+    place: Path | None = None  # where the command sees its folder, if the system can do that
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Completed:
             raise AdapterError(
                 f"{shown(self.command)} ended with exit code {self.exit_code}{_tail(self.errors)}",
                 state="The command ended by itself; what it had done before it failed stays done.",
-                safe_next="Mend what it names, then try again.",
+                safe_next="Fix what it names, then try again.",
             )
         return self
 
@@ -161,7 +161,7 @@ class Processes(Protocol):
         """Run `command`, with `env` added to the environment, for at most `timeout` seconds. Changes what it changes.
 
         `report` is given each line of output and errors while the command runs, and `hold` is asked again and again
-        meanwhile; the time for which a command stands still does not count. With `encoding="latin-1"` every byte of
+        meanwhile; the time for which a command is paused does not count. With `encoding="latin-1"` every byte of
         input and output is one character. A command that is to `confine` has the least priority too.
 
         Raises:
@@ -266,7 +266,7 @@ class ScriptedProcesses:
 
 
 def not_found(commands: Iterable[Sequence[str]], cwd: Path | None = None) -> list[str]:
-    """The programs of these commands that are not here, seen from `cwd`, or may not be run. Read-only."""
+    """Return the programs of these commands that are not here, seen from `cwd`, or may not be run. Read-only."""
     names = dict.fromkeys(command[0] for command in commands)
     return [name for name in names if not shutil.which(str(cwd / name) if cwd and os.sep in name else name)]
 
@@ -283,7 +283,7 @@ def typed(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str
 
 
 def _word(word: str) -> str:
-    """A word, quoted for a shell; secrets that the environment holds stand in it by their names."""
+    """Return a word quoted for a shell; secrets of the environment are replaced by their names."""
     for name, value in os.environ.items():
         if value in KNOWN and value in word:
             before, _, after = word.partition(value)
@@ -298,7 +298,7 @@ def _confined(command: Sequence[str], confine: Confinement, report: Path) -> lis
 
 
 def _file() -> IO[bytes]:
-    """A file with a name, by which whoever still writes to it is found."""
+    """Return a file with a name, by which whoever still writes to it is found."""
     return tempfile.NamedTemporaryFile(dir=temporary.root(), prefix="command-")
 
 
@@ -317,14 +317,14 @@ def _text(file: IO[bytes], encoding: str = "utf-8") -> str:
 
 
 class _Follower:
-    """Tells the lines that a command adds to files while it runs."""
+    """Reports the lines that a command adds to files while it runs."""
 
     def __init__(self, files: Sequence[IO[bytes]], report: Report | None) -> None:
         self.report = report
         self._told = {file.fileno(): 0 for file in files}
 
     def look(self, *, to_the_end: bool = False) -> None:
-        """Tell what was added since the last look, whole lines only until the end."""
+        """Report the lines added since the last look; only whole lines until the end."""
         if self.report is None:
             return
         for descriptor, begin in self._told.items():

@@ -37,7 +37,7 @@ def settle() -> None:
 
 
 def with_default_signals(command: Sequence[str], *, cwd: object = None, env: Mapping[str, str] | None = None) -> list[str]:
-    """The command that runs `command` with every signal at its default and none blocked. Read-only.
+    """Return the command that runs `command` with every signal at its default and none blocked. Read-only.
 
     It is `command` itself where this process neither ignores nor blocks one, and where there is no such program.
     """

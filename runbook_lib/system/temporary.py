@@ -30,7 +30,7 @@ _watchers: dict[Path, "subprocess.Popen[bytes]"] = {}
 
 
 def root() -> Path:
-    """The private directory of this process, made when first asked for; it is removed once the process has ended."""
+    """Return the private directory of this process, made when first asked for; it is removed once the process has ended."""
     with _lock:
         me = (os.getpid(), tempfile.gettempdir())
         path = _roots.get(me)
@@ -44,7 +44,7 @@ def root() -> Path:
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """A directory of its own below `root()` until the block ends; its name is short, for the sockets in it."""
+    """Give a directory of its own below `root()` until the block ends; its name is short, for the sockets in it."""
     with tempfile.TemporaryDirectory(prefix="", dir=root(), ignore_cleanup_errors=True) as path:
         yield Path(path)
 
@@ -55,7 +55,7 @@ def claim(path: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the owner of a directory is dead. False where that cannot be known from here. Read-only."""
+    """Check whether the owner of a directory is dead. False where that cannot be known from here. Read-only."""
     try:
         if path.is_symlink() or (path / OWNER).stat().st_uid != os.geteuid():
             return False
@@ -92,13 +92,13 @@ def clear(path: Path) -> None:
 
 
 def started(pid: int) -> str | None:
-    """When a living process started, in clock ticks since boot; None for a dead one or a zombie. Read-only."""
+    """Return when a living process started, in clock ticks since boot; None for a dead one or a zombie. Read-only."""
     stat = _stat(pid)
     return stat[19] if stat and stat[0] != "Z" else None
 
 
 def has_ended(pid: int) -> bool:
-    """Whether no process has that pid, or one that its parent has not fetched yet. Read-only."""
+    """Check whether no process has that pid, or one that its parent has not fetched yet. Read-only."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -122,7 +122,7 @@ def _watch(path: Path) -> "subprocess.Popen[bytes]":
 
 
 def _unfinished(path: Path) -> set[int]:
-    """The processes that write to a file of the directory, and those in the session of a leader that does. Read-only.
+    """Return the processes that write to a file of the directory, and those in the session of a leader that does. Read-only.
 
     A file that was removed since does not count: the command it was for has ended, and what runs is meant to.
     """

@@ -52,7 +52,7 @@ class Verdict:
 
 
 def checks_needed(plan: Plan) -> list[str]:
-    """The checks that the matrix rests on, each once, in the plan's order."""
+    """Return the checks that the matrix rests on, each once, in the plan's order."""
     named = {name for row in plan.decision_matrix for name in [*row.failing, *row.passing, *row.findings]}
     return [name for name in plan.checks if name in named]
 
@@ -96,7 +96,7 @@ def investigated(row: MatrixRow, results: Iterable[Result]) -> Verdict:
 
 
 def watched(row: MatrixRow, statuses: Sequence[Status], *, over: bool) -> Verdict | None:
-    """What a watch comes to after some rounds, given each round's verdict; None while it goes on.
+    """Return what a watch comes to after some rounds, given each round's verdict; None while it goes on.
 
     It ends with the plan's number of failures in a row, or when its time is over; then only as many passes in a row, or
     nothing but passes, clear it.
@@ -122,7 +122,7 @@ def _by_word(scored: RowFound, word: Word | None) -> RowFound:
 
 
 def _to_investigate(rows: Iterable[RowFound]) -> str:
-    """What asks for a person to look, as no rollback is recommended for what is unknown; "" for nothing."""
+    """Return what asks for a person to look, as no rollback is recommended for what is unknown; "" for nothing."""
     unknown = [f"{each.row.symptom} ({each.because})" for each in rows if each.matches == "unknown"]
     return f"Unknown, to be investigated before any rollback: {', '.join(unknown)}." if unknown else ""
 
@@ -156,13 +156,13 @@ class Diagnosis:
 
 
 def checks_of_troubles(plan: Plan) -> list[str]:
-    """The checks that tell the troubles, each once, in the plan's order."""
+    """Return the checks that identify the troubles, each once, in the plan's order."""
     named = {name for trouble in plan.troubles.values() for name in [*trouble.signs, *trouble.passing]}
     return [name for name in plan.checks if name in named]
 
 
 def diagnose(plan: Plan, results: Iterable[Result]) -> list[Diagnosis]:
-    """Which of the plan's troubles the checks show: any sign fails, and all that must pass does."""
+    """Return which of the plan's troubles the checks show: any sign fails, and all that must pass does."""
     found = {result.name: result for result in results}
     return [_told(name, trouble, found) for name, trouble in plan.troubles.items()]
 
@@ -192,7 +192,7 @@ class Sample:
 
 @dataclass
 class Watch:
-    """A watch as it stands: its rounds so far, and what it came to, once it has."""
+    """The state of a watch: its rounds so far, and its result, if any."""
 
     row: MatrixRow
     monitor: Monitor
@@ -201,14 +201,14 @@ class Watch:
     verdict: Verdict | None = None
 
     def plot(self) -> str:
-        """The numbers over time, with their limit, as SVG; "" while there are none. Pure."""
+        """Return the numbers over time, with their limit, as SVG; "" while there are none. Pure."""
         values = [(sample.at, sample.value) for sample in self.samples if sample.value is not None]
         across = "seconds since the watch began"
         return charts.line(values, self.limit, across=across, up="milliseconds") if values else ""
 
 
 def row_for(run: Run, action: str) -> MatrixRow | None:
-    """The row of the matrix that the triage of this run named, where it asks for `action`. Read-only."""
+    """Return the row of the matrix that the triage of this run named, where it asks for `action`. Read-only."""
     named = next((e.data for e in reversed(run.journal.events()) if e.kind == "recommended" and "symptom" in e.data), {})
     rows = run.context.plan.decision_matrix
     return next((row for row in rows if row.symptom == named.get("symptom") and row.action == action), None)
@@ -221,7 +221,7 @@ def investigate(run: Run, row: MatrixRow) -> tuple[list[Result], Verdict]:
 
 
 def planned(row: MatrixRow, changed: dict[str, str]) -> Monitor:
-    """How the row is watched by the plan, but for what was changed: EVERY, LASTS (seconds), FAILURES. Pure.
+    """Return how the row is watched by the plan, but for what was changed: EVERY, LASTS (seconds), FAILURES. Pure.
 
     Raises:
         ParametersError: A name is not known, or a value is no number above 0.
@@ -244,7 +244,7 @@ async def watch(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[Watch]:
-    """Make the row's checks at an interval until they tell, or the time is over; gives the watch after each round.
+    """Run the row's checks at an interval until they decide, or the time is over; gives the watch after each round.
 
     Each round is journaled. Read-only.
     """
@@ -269,7 +269,7 @@ async def watch(
 
 
 def _since_release(plan: Plan, result: Result) -> Status:
-    """What a result says of the release: what it finds that was there before it is no failure."""
+    """Return what a result says of the release: what it finds that was there before it is no failure."""
     was_there = result.status is Status.FAIL and plan.was_there_before(result.name, result.findings)
     return Status.PASS if was_there else result.status
 

@@ -21,11 +21,11 @@ from runbook_lib.ui.display import Shown
 from runbook_lib.ui.panel import Panel
 from runbook_lib.ui.widgets import Gate, attended
 
-PERIOD = 0.5  # seconds between two looks at the journal, and so between two updates at least
+PERIOD = 0.5  # seconds between two reads of the journal, so the least between two updates
 
 
 class Banner:
-    """A run's banner: shown once, updated while a cell runs, where there is somebody to see it."""
+    """A run's banner: shown once, then updated while a cell runs if a person attends."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -37,10 +37,10 @@ class Banner:
         self._panel: Panel | None = None
         self._lines: list[str] = []
         self._state = run.state
-        self._way = (0, "")  # by how many events of the journal, and the line
+        self._way = (0, "")  # the number of events it was computed from, and the line
 
     def show(self) -> None:
-        """Show it, and follow the run from now on."""
+        """Show the banner, and follow the run from now on."""
         shown = self.now()
         self._text = shown.text
         if not attended():
@@ -55,12 +55,12 @@ class Banner:
         threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True).start()
 
     def end(self) -> None:
-        """Follow the run no more."""
+        """Stop following the run."""
         self._over = True
         self.busy.set()
 
     def update(self) -> bool:
-        """Show what is new, if anything is; says whether that was so."""
+        """Show the banner again if it changed; return whether it did."""
         shown = self.now()
         if self._handle is None or shown.text == self._text:
             return False
@@ -70,7 +70,7 @@ class Banner:
         return True
 
     def now(self) -> Shown:
-        """The banner as the journal has it now. Read-only."""
+        """Return the banner by the journal of now. Read-only."""
         events = self._journal.events()
         state = self._state = replay(events)
         self._lines = estimates.lines(self.run.context.plan, state, events, self.run.earlier, datetime.now(UTC))
@@ -87,7 +87,7 @@ class Banner:
 
     @cached_property
     def _recovery(self) -> Any:
-        """What opens the notebook of the recovery path."""
+        """The button that opens the recovery notebook, None where no server can."""
         if not next_notebook.is_served():
             return None
         import ipywidgets
@@ -115,7 +115,7 @@ class Banner:
             time.sleep(PERIOD)
             try:
                 self.update()
-            except (RunbookError, OSError):  # a banner that stands still is no reason to stop a rollback
+            except (RunbookError, OSError):  # a stale banner is no reason to stop a rollback
                 continue
 
 
@@ -123,7 +123,7 @@ _banners: dict[str, Banner] = {}  # run folder -> what is shown of it in this ke
 
 
 def begin(run: Run) -> Banner:
-    """Show the banner of a run that was just opened here; what was opened before is not followed any more."""
+    """Show the banner of a run just opened here, and stop following earlier ones."""
     for earlier in _banners.values():
         earlier.end()
     banner = _banners[run.folder.id] = Banner(run)
@@ -132,6 +132,6 @@ def begin(run: Run) -> Banner:
 
 
 def updated(run: Run) -> None:
-    """Have the banner of a run, where one is shown, say what is new."""
+    """Update the banner of a run, if one is shown."""
     if banner := _banners.get(run.folder.id):
         banner.update()

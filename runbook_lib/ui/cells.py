@@ -1,4 +1,4 @@
-"""Journals every cell that a person executes, whatever is in it: source, time, outcome, and a hash of what it showed."""
+"""Journals every cell that a person executes: source, time, outcome, and a hash of its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST = 20_000  # characters of a source that are kept
 
 
 class Cells:
-    """Takes note of the cells of one kernel for one run."""
+    """Journals the cells of one kernel for one run."""
 
     def __init__(self, run: Run, shell: Any, banner: Banner) -> None:
         self.run, self.shell, self.banner = run, shell, banner
@@ -30,7 +30,7 @@ class Cells:
         self._outputs = hashlib.sha256()
 
     def begin(self) -> None:
-        """Take note from the present cell on."""
+        """Journal from the current cell on."""
         self.shell.events.register("pre_run_cell", self.before)
         self.shell.events.register("post_run_cell", self.after)
         if hasattr(self.shell.display_pub, "register_hook"):
@@ -39,18 +39,18 @@ class Cells:
         self._start(str(parent.get("content", {}).get("code", "")))
 
     def end(self) -> None:
-        """Take no more notes."""
+        """Stop journaling."""
         self.shell.events.unregister("pre_run_cell", self.before)
         self.shell.events.unregister("post_run_cell", self.after)
         if hasattr(self.shell.display_pub, "unregister_hook"):
             self.shell.display_pub.unregister_hook(self.shown)
 
     def before(self, info: Any) -> None:
-        """A cell begins."""
+        """Journal that a cell starts."""
         self._start(info.raw_cell)
 
     def after(self, result: Any) -> None:
-        """A cell has ended."""
+        """Journal that a cell ended."""
         error = result.error_before_exec or result.error_in_exec
         if result.result is not None:
             self._outputs.update(str(result.result).encode())
@@ -64,7 +64,7 @@ class Cells:
         self.banner.update()
 
     def shown(self, message: Any) -> Any:
-        """Something is shown; it goes into the hash."""
+        """Add a displayed output to the hash."""
         data = message.get("content", {}).get("data", {})
         self._outputs.update(json.dumps(data, sort_keys=True, default=str).encode())
         return message
@@ -80,7 +80,7 @@ _watched: list[Cells] = []
 
 
 def watch(run: Run, banner: Banner) -> None:
-    """Journal the cells of this kernel for `run` from now on, where a person sits there; no more for an earlier run."""
+    """Journal the cells of this attended kernel for `run` from now on, and no longer for an earlier run."""
     shell = get_ipython()
     if shell is None or not attended():
         return
@@ -96,7 +96,7 @@ T = TypeVar("T")
 
 
 def journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """Have an error that ends an action on a run, its first argument, journaled, and the way back shown."""
+    """Journal an error that ends an action on a run, its first argument, and show the recovery path."""
 
     @functools.wraps(action)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -108,18 +108,18 @@ def journaled(action: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             run.journal.append("stopped", cell=action.__name__, exit_code=error.exit_code, error=str(error))
             banner.updated(run)
             if not isinstance(error, Declined):
-                _offer_way_back(run)
+                _offer_recovery(run)
             raise
 
     return wrapped
 
 
-def _offer_way_back(run: Run) -> None:
-    """Show the recovery path where not all services run, or that none is left."""
+def _offer_recovery(run: Run) -> None:
+    """Show the recovery path if some services are down, or that no path is left."""
     if not run.context.type:
         return
     way = recovery.recover(run)
     if way.moves or way.blocked:
         show(display.recovery(way, run.context.plan, run.state))
     if way.moves:
-        show(display.line(f"To take it: 08-service-back, or runbook service-back {run.folder.label}"))
+        show(display.line(f"Next: open 08-service-back, or in a terminal: runbook service-back {run.folder.label}"))

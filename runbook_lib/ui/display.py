@@ -1,19 +1,24 @@
-"""How plan, preview, state and checks look: inline-styled HTML that survives an untrusted archive, and plain text."""
+"""Render plan, preview, state and checks as plain text and as inline-styled HTML that survives an untrusted archive."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runbook_lib.config.plan import Plan
-from runbook_lib.journal.event import in_words
+from runbook_lib.journal.event import Event, in_words
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import RunState
+from runbook_lib.redaction import redact
+from runbook_lib.report import facts
+from runbook_lib.report.answers import Answer, answers, short_paths
 from runbook_lib.results import Result, not_passed
 from runbook_lib.steps import Preview
 from runbook_lib.triage.decision_matrix import Diagnosis, Recommendation, Verdict
@@ -28,21 +33,37 @@ if TYPE_CHECKING:
     from runbook_lib.triage.decision_matrix import Watch
 
 SYMBOLS = {"PASS": "✔", "FAIL": "✘", "UNKNOWN": "?"}
-COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "UNKNOWN": "#9a6700"}
+COLOURS = {  # each with its own background, so that a dark theme and an archive that drops variables keep the contrast
+    "PASS": "color:#116329;background:#dafbe1",
+    "FAIL": "color:#82071e;background:#ffebe9",
+    "UNKNOWN": "color:#633c01;background:#fff8c5",
+}
+CALM = "background:var(--jp-layout-color2,#f6f8fa);color:var(--jp-ui-font-color1,#1f2328)"  # of JupyterLab's theme
 ENVIRONMENTS = {"production": "#cf222e", "staging": "#9a6700", "rehearsal": "#0969da"}
-CHANGED = "≠ "  # stands before a value that differs from the one before
+CHANGED = "≠ "  # marks a value that differs from the one before
 DOLLAR = '<code style="font:inherit;background:none;padding:0">$</code>'  # between two bare ones a notebook sees a formula
 ALL_RUN = "All services run in an allowed combination."
+WIDTH = 100  # columns of a terminal
 WATCHED_SHOWN = 10  # rounds of a watch
 CELL = "padding:3px 6px;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top;white-space:normal"
 
 
 @dataclass(frozen=True)
+class Table:
+    """A title, the names of the columns, and the rows."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Shown:
-    """Something to look at, as HTML and as text."""
+    """One thing to show, as HTML, as text, and in parts for a terminal; without parts the text is all."""
 
     html: str
     text: str
+    parts: tuple[str | Table, ...] = ()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
@@ -52,38 +73,53 @@ class Shown:
 
 
 def side_by_side(*parts: Shown) -> Shown:
-    """Several things below one another."""
-    return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts))
+    """Put several things below one another."""
+    every = tuple(each for part in parts for each in part.parts or (part.text,))
+    return Shown("".join(part.html for part in parts), "\n".join(part.text for part in parts), every)
 
 
 def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] = (), way_back: str = "") -> Shown:
-    """Who does what, where, why, and how far it has come; production in white on red, and in words."""
+    """Show a run's state, what is waived and pending, and who acts where and why; production in white on red."""
     opened = state.opened
     production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
+    unknown = any(step.status == "started" for step in state.steps.values())
     lines = [
-        *(["PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS"] if production else []),
-        f"{plan.feature} · {plan.title}",
+        *(["PRODUCTION: EVERY CHANGE HERE REACHES CUSTOMERS"] if production else []),
         f"Target {opened['target']} ({opened['environment'].upper()}) · rollback {kind}",
-        f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
-        f"{opened['reason'] or 'no reason given'}",
-        f"Run {folder.id} · {progress(plan, state)}",
+        *([progress(plan, state)] if unknown or not clock else []),  # else the clock says it
+        *_exceptions(state),
         *clock,
         *([way_back] if way_back else []),
-        *_pending(state),
+        *pending(state),
         *(f"HANDED OVER by {h['from'] or 'nobody named'} to {h['to']}" for h in state.handovers),
         *(f"TAKEN OVER by {t['by'] or 'nobody named'} from {t['before']}: {t['reason']}" for t in state.takeovers),
-        *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
-        *(f"BY HAND, by {h['by']}: {h['title']}: {h['result']} ({h['note']})" for h in state.by_hand),
+        f"{plan.feature} · {plan.title}",
+        f"Incident {opened['incident'] or 'none named'} · by {state.operator or 'nobody named'} · "
+        f"{opened['reason'] or 'no reason given'}",
+        f"Run {folder.id}",
     ]
     html = "<br>".join(
-        f"<b>{escape(text)}</b>" if place < 2 + production else escape(text) for place, text in enumerate(lines)
+        f"<b>{escape(text)}</b>" if place < 1 + production else escape(text) for place, text in enumerate(lines)
     )
     return Shown(_coloured(opened["environment"], html), "\n".join(lines))
 
 
+def _exceptions(state: RunState) -> list[str]:
+    """The waivers, overrides and work by hand of a run, a line each."""
+    return [
+        *(f"WAIVED by {w['by'] or 'nobody named'}: {name}: {w['reason']}" for name, w in state.waivers.items()),
+        *(
+            f"OVERRIDDEN by {o.get('by') or 'nobody named'}: {o['chosen']} instead of {o['recommended'] or 'nothing'}: "
+            f"{o['reason']}"
+            for o in state.overrides
+        ),
+        *(f"BY HAND, by {h['by']}: {h['title']}: {h['result']} ({h['note']})" for h in state.by_hand),
+    ]
+
+
 def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
-    """The banner in short: where, what, how long; production in white on red, and in words."""
+    """Show the banner in short: where, what, how long; production in white on red, and in words."""
     opened = state.opened
     production = opened["environment"] == "production"
     kind = plan.types[state.type].title if state.type else "not chosen yet"
@@ -99,7 +135,7 @@ def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
 
 def _coloured(environment: str, html: str) -> str:
     colour = ENVIRONMENTS[environment]
-    ground = f"background:{colour};color:#ffffff" if environment == "production" else "background:#f6f8fa;color:#1f2328"
+    ground = f"background:{colour};color:#ffffff" if environment == "production" else CALM
     return f'<div style="border-left:8px solid {colour};padding:8px 14px;line-height:1.4;{ground}">{html}</div>'
 
 
@@ -107,7 +143,7 @@ MARKS = {"started": "►", "done": "✔", "found done": "✔", "failed": "✘", 
 
 
 def steps(plan: Plan, state: RunState) -> Shown:
-    """The steps of the run in short, each with its state in shape and word, and pending cleanup. Pure."""
+    """List the steps of a run, each with a symbol and a word for its state, and pending cleanup. Pure."""
     lines = []
     names = plan.steps_of(state.type, state.option) if state.type else []
     for name in names:
@@ -115,14 +151,14 @@ def steps(plan: Plan, state: RunState) -> Shown:
         word = "begun" if known.status == "started" else known.status
         took = f", {known.seconds:.1f} s" if known.is_done and known.seconds is not None else ""
         lines.append(f"{MARKS[known.status]} {plan.steps[name].title} ({word}{took})")
-    lines += _pending(state)
+    lines += pending(state)
     html = "".join(f'<div style="padding-left:1.2em;text-indent:-1.2em">{escape(text)}</div>' for text in lines)
     heading = f"Steps: {sum(state.step(name).is_done for name in names)} of {len(names)} done" if names else "No step yet"
     return Shown(f'<div style="line-height:1.5"><b>{escape(heading)}</b>{html}</div>', "\n".join([heading, *lines]))
 
 
 def progress(plan: Plan, state: RunState) -> str:
-    """How many steps of the type are done, and what has no known outcome."""
+    """Count the steps that are done, and name those whose outcome is unknown."""
     if not state.type:
         return "no step yet"
     names = plan.steps_of(state.type, state.option)
@@ -131,35 +167,81 @@ def progress(plan: Plan, state: RunState) -> str:
     return f"{done} of {len(names)} steps done" + (f", outcome unknown: {', '.join(open_ended)}" if open_ended else "")
 
 
-def status(folder: RunFolder, plan: Plan, state: RunState) -> Shown:
-    """The banner, the steps and the outcome, as the journal tells them."""
-    names = dict.fromkeys([*(plan.steps_of(state.type, state.option) if state.type else []), *state.steps])
+def status(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event], *, verbose: bool = False) -> Shown:
+    """Answer the four questions on a run from its journal; with `verbose`, add the banner and the steps."""
+    ended = facts.verdict(plan, state, events)
+    held_by = folder.held_by() if ended.status == "open" else None
+    about = [
+        facts.type_title(plan, state),
+        f"by {state.operator or 'nobody named'}",
+        f"incident {state.opened['incident'] or 'not given'}",
+    ]
+    head = [f"{ended.symbol} {ended.word}", *_exceptions(state)]
+    html = "".join(f"<div><b>{_breakable(text)}</b></div>" for text in head) + f"<div>{escape(' · '.join(about))}</div>"
+    shown = [Shown(html, "\n".join(_wrapped(text, "") for text in [*head, " · ".join(about)]))]
+    shown += [_answer(each) for each in answers(folder.path, plan, state, events, held_by)]
+    if not verbose:
+        return side_by_side(*shown)
     rows = []
-    for name in names:
-        step = state.step(name)
+    for step in facts.steps(plan, state):
         known = "outcome unknown" if step.status == "started" else step.status
-        rows.append([known, plan.steps[name].title, "" if step.seconds is None else f"{step.seconds:.1f} s", step.error])
-    ended = state.outcome or {"status": "still open", "summary": "no outcome is on record"}
-    return side_by_side(
-        banner(folder, plan, state),
-        table("Steps", ["state", "step", "took", "error"], rows),
-        line(f"Outcome: {ended['status']}, {ended['summary']}"),
-        *([line(f"What cleaning up would remove: runbook purge {folder.path}")] if state.pending else []),
+        rows.append(
+            [known, facts.title(plan, step.name), "" if step.seconds is None else f"{step.seconds:.1f} s", step.error]
+        )
+    return side_by_side(*shown, banner(folder, plan, state), table("Steps", ["state", "step", "took", "error"], rows))
+
+
+def _answer(answer: Answer) -> Shown:
+    """One answer; its text fits the width of a terminal, and is redacted before a line is broken."""
+    last = [answer.last] if answer.last else []
+    html = "".join(
+        [
+            f'<p style="margin:8px 0 2px"><b>{escape(answer.question)}</b></p>',
+            *(f"<div>{_breakable(text)}</div>" for text in answer.sentences),
+            *([f"<ul>{''.join(f'<li>{_breakable(item)}</li>' for item in answer.items)}</ul>"] if answer.items else []),
+            *(f"<div>{_breakable(text)}</div>" for text in last),
+            *(f"<div><code>{_breakable(text)}</code></div>" for text in answer.commands),
+        ]
+    )
+    text = [
+        answer.question,
+        *(_wrapped(text, "  ") for text in answer.sentences),
+        *(_wrapped(text, "  - ") for text in answer.items),
+        *(_wrapped(text, "  ") for text in last),
+        *map(_typed, answer.commands),
+    ]
+    return Shown(html, "\n".join(text))
+
+
+def _typed(command: str) -> str:
+    """A command as a shell takes it, over several lines where one is too short."""
+    lines = [["  $"]]
+    for word in map(shlex.quote, shlex.split(command)):
+        if len(" ".join([*lines[-1], word])) > WIDTH - 2:
+            lines.append(["   "])
+        lines[-1].append(word)
+    return " \\\n".join(" ".join(words) for words in lines)
+
+
+def _wrapped(text: str, before: str) -> str:
+    after = " " * len(before)
+    return fill(
+        redact(text), WIDTH, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
     )
 
 
 def results(
     found: Sequence[Result], heading: str, waived: Collection[str] = (), steps: Mapping[str, str] | None = None
 ) -> Shown:
-    """A checklist, the worst result in the heading; what is waived is said to be, and never counts as passed.
+    """Show a checklist. A waived result is marked, and never counts as passed.
 
-    Where the titles of `steps` are given, each result is shown with the step that it belongs to.
+    With the titles of `steps`, each result names its step.
     """
     bad = not_passed(found)
     verdict = f"{len(found) - len(bad)} of {len(found)} PASS"
     said = [f"WAIVED ({r.status})" if r in bad and r.name in waived else r.status for r in found]
     rows = [[f"{SYMBOLS[r.status]} {word}", r.title, r.summary] for word, r in zip(said, found, strict=True)]
-    head = ["result", "check", "what was seen"]
+    head = ["result", "check", "what was found"]
     if steps is not None:
         head.insert(1, "step")
         for row, r in zip(rows, found, strict=True):
@@ -174,7 +256,7 @@ def previews(
     foreseen: Sequence[Result] = (),
     waived: Collection[str] = (),
 ) -> Shown:
-    """What each step would change and lose, what was found beforehand, and the digest that an approval names."""
+    """Show what each step would change and lose, the checks before approval, and the digest to approve."""
     steps = list(found)
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", p.locks, _undone_by(p), _estimate(p)] for p in steps
@@ -182,7 +264,7 @@ def previews(
     head = ["step", "would", "loses", "locks", "undone by", "estimate"]
     shown = table(f"Preview {digest} (nothing was changed)", head, rows)
     tables = [table(p.title, p.table[0], p.table[1:]) for p in steps if p.table]
-    looks = {"Looked at beforehand": foreseen, "Tried on a clone": tried}
+    looks = {"Checked before approval": foreseen, "Tried on a clone": tried}
     titles = {p.step: p.title for p in steps}
     return side_by_side(shown, *tables, *(results(of, heading, waived, titles) for heading, of in looks.items() if of))
 
@@ -192,13 +274,13 @@ def _estimate(preview: Preview) -> str:
 
 
 def undo(offered: Offer) -> Shown:
-    """What an undo would do, newest step first, what it leaves as it is, and what cannot be undone."""
+    """Show what an undo would do, newest step first, what it leaves unchanged, and what cannot be undone."""
     rows = [
         [p.title, "\n".join(p.would), "\n".join(p.loses) or "nothing", offered.refused.get(p.step, ""), f"{p.estimate} s"]
         for p in offered.previews
     ]
     heading = f"Undo {offered.digest} (nothing was changed)"
-    return table(heading, ["step", "would", "leaves as it is", "cannot, because", "estimate"], rows)
+    return table(heading, ["step", "would", "leaves unchanged", "cannot, because", "estimate"], rows)
 
 
 def _undone_by(preview: Preview) -> str:
@@ -206,7 +288,7 @@ def _undone_by(preview: Preview) -> str:
 
 
 def recovery_in_short(found: RecoveryPath, plan: Plan) -> str:
-    """The recovery path in one line."""
+    """Show the recovery path in one line."""
     if found.blocked:
         return f"NO RECOVERY PATH: {found.blocked}"
     if not found.moves:
@@ -216,7 +298,7 @@ def recovery_in_short(found: RecoveryPath, plan: Plan) -> str:
 
 
 def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
-    """The recovery path: its moves, and how long each and all should take."""
+    """Show the moves of the recovery path, with the estimate of each and of all."""
     if found.blocked:
         return line(f"No recovery path is left: {found.blocked}")
     if not found.moves:
@@ -228,15 +310,17 @@ def recovery(found: RecoveryPath, plan: Plan, state: RunState) -> Shown:
 
 
 def done(what: Done) -> Shown:
-    """What became of a step."""
+    """Show the result of a step."""
     facts = in_words(what.outcome)
-    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s){': ' + facts if facts else ''}"
-    shown = Shown(f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b></p>', line)
+    line = f"{what.title}: {what.how} ({what.seconds:.1f} s, planned {what.estimate} s)"
+    rest = f": {facts}" if facts else ""
+    html = f'<p style="overflow-wrap:anywhere"><b>{escape(line)}</b>{escape(rest)}</p>'
+    shown = Shown(html, line + rest)
     return side_by_side(shown, results(what.results, "Verified")) if what.results else shown
 
 
 def recommendation(found: Recommendation, plan: Plan) -> Shown:
-    """The decision matrix with its rows scored, each type with the one that is carried out in its place."""
+    """Show the scored decision matrix; a type that is executed as another names both."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
     rows = [
         [marks[r.matches], r.row.symptom, r.row.severity, r.row.asks, _type(plan, r.row.type), r.because] for r in found.rows
@@ -250,19 +334,19 @@ def recommendation(found: Recommendation, plan: Plan) -> Shown:
 
 
 def ticks(found: Recommendation) -> Shown:
-    """The symptoms, ticked where they are there; those that a person decided against the probes name that person."""
+    """Show the symptoms, ticked where present; one that a person decided against the probes names that person."""
     ticked = {"yes": "☑", "no": "☐", "unknown": "?"}
     said = [f"{ticked[r.matches]} {r.row.symptom}{f' (by {r.by})' if r.by else ''}" for r in found.rows]
-    return line("Symptoms, by the probes unless somebody is named: " + " · ".join(said))
+    return line("Symptoms, by the probes unless a person is named: " + " · ".join(said))
 
 
 def _type(plan: Plan, name: str) -> str:
     kind = plan.types[name]
-    return f"{name}, carried out as {plan.carried_out(name)}" if kind.carried_out_as else name
+    return f"{name}, executed as {plan.carried_out(name)}" if kind.carried_out_as else name
 
 
 def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
-    """The plan's troubles: whether each is there, what was seen, and what would mend it."""
+    """Show the plan's known troubles: whether each is present, what the checks found, and the fix."""
     marks = {"yes": "► yes", "no": "no", "unknown": "? unknown"}
     rows = [
         [
@@ -275,22 +359,22 @@ def diagnoses(plan: Plan, found: Iterable[Diagnosis]) -> Shown:
         for d in found
     ]
     colours = [COLOURS["FAIL"] if row[0] == marks["yes"] else "" for row in rows]
-    return table("Troubleshooting", ["there", "trouble", "what was seen", "usual cause", "what mends it"], rows, colours)
+    return table("Troubleshooting", ["present", "trouble", "what the checks found", "usual cause", "fix"], rows, colours)
 
 
 def advice(found: Verdict) -> Shown:
-    """What looking longer at a symptom came to."""
+    """Show the recommendation after monitoring or investigation."""
     text = f"Recommended: {found.type or 'nothing'}. {found.reason}"
     return Shown(f"<p><b>{escape(text)}</b></p>", text)
 
 
 def watch(state: Watch) -> Shown:
-    """A watch as it stands: the plot, and its latest rounds."""
+    """Show a symptom's monitoring so far: the plot and the latest rounds."""
     rows = [
         [f"{SYMBOLS[s.status]} {s.status}", f"{s.at:.0f} s", s.summary] for s in reversed(state.samples[-WATCHED_SHOWN:])
     ]
     heading = f"“{state.row.symptom}”, round {len(state.samples)}; every {state.monitor.every} s for {state.monitor.lasts} s"
-    parts = [table(heading, ["result", "after", "what was seen"], rows)]
+    parts = [table(heading, ["result", "after", "what was found"], rows)]
     if svg := state.plot():
         parts.insert(0, chart(svg, heading))
     if state.verdict is not None:
@@ -299,22 +383,25 @@ def watch(state: Watch) -> Shown:
 
 
 def chart(svg: str, alt: str) -> Shown:
-    """A chart as a picture, in which nothing can run; `alt` says in words what it shows."""
+    """Show a chart as a picture, in which nothing can run; `alt` describes it in words."""
     html = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
     return Shown(html, f"chart: {alt}")
 
 
 def outcome(ended: Outcome, state: RunState) -> Shown:
-    """How the run ended."""
+    """Show the outcome of a run, after its waivers and before its pending cleanup."""
     colour = {"verified": COLOURS["PASS"], "failed": COLOURS["FAIL"]}.get(ended.status, COLOURS["UNKNOWN"])
-    line = f"{ended.status.upper()}: {ended.summary}"
-    first = [*(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()), *_pending(state)]
-    html = "<br>".join(map(escape, [*first, line]))
-    return Shown(f'<p style="font-size:1.2em;font-weight:bold;color:{colour}">{html}</p>', "\n".join([*first, line]))
+    first = [
+        *(f"Waived: {name}: {waiver['reason']}" for name, waiver in state.waivers.items()),
+        f"{ended.status.upper()}: {ended.summary}",
+    ]
+    html = f'<p style="font-size:1.2em;font-weight:bold;padding:4px 8px;{colour}">{"<br>".join(map(escape, first))}</p>'
+    html += "".join(f"<div>{_breakable(text)}</div>" for text in pending(state))
+    return Shown(html, "\n".join([*first, *pending(state)]))
 
 
 def before_and_after(folder: RunFolder, state: RunState) -> Shown:
-    """The screenshots of the same pages before and after, side by side; those without a counterpart alone."""
+    """Show screenshots of the same pages before and after, side by side."""
     files = [e["file"] for e in state.evidence if e["kind"] == "image"]
     pairs = [(f"{f.removesuffix('-after.png')}-before.png", f) for f in files if f.endswith("-after.png")]
     rows = [[f for f in pair if f in files and (folder.path / f).exists()] for pair in pairs]
@@ -323,7 +410,7 @@ def before_and_after(folder: RunFolder, state: RunState) -> Shown:
 
 
 def pictures(folder: RunFolder, state: RunState, round_name: str) -> Shown:
-    """The screenshots of a round, as small pictures."""
+    """Show the screenshots of a round of checks as small pictures."""
     files = [e["file"] for e in state.evidence if e["kind"] == "image" and e["file"].endswith(f"-{round_name}.png")]
     html = "".join(_figure(folder, file) for file in files)
     return Shown(html, "\n".join(f"screenshot {file}" for file in files))
@@ -339,28 +426,28 @@ def _figure(folder: RunFolder, file: str) -> str:
 
 
 def line(text: str) -> Shown:
-    """One static line, as a choice leaves behind."""
+    """Show one static line, such as a choice made."""
     return Shown(f'<p style="overflow-wrap:anywhere"><code>{escape(text)}</code></p>', text)
 
 
 def link(text: str, file: str) -> Shown:
-    """A line that ends in a link to a file next to the notebook."""
+    """Show a line that ends in a link to a file next to the notebook."""
     return Shown(f'<p>{escape(text)}<a href="{escape(quote(file))}">{escape(file)}</a></p>', f"{text}{file}")
 
 
 def text(text: str) -> Shown:
-    """A paragraph."""
+    """Show a paragraph."""
     return Shown(f"<p>{escape(text)}</p>", text)
 
 
 def block(text: str) -> Shown:
-    """Text of several lines, to be copied."""
+    """Show text of several lines, ready to copy."""
     style = "padding:8px 14px;border:1px solid #d0d7de;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
     return Shown(f'<pre style="{style}">{escape(text)}</pre>', text)
 
 
 def frame(title: str, data: pd.DataFrame) -> Shown:
-    """A pandas table; what is missing in it stays empty, and what differs from the column before it is marked."""
+    """Show a pandas table; missing values stay empty, and a value that differs from its column before is marked."""
     names = [str(name) for name in data.columns]
     pairs = {names.index(name): names.index(name.replace("after", "before")) for name in names if _has_before(name, names)}
     rows = []
@@ -371,15 +458,21 @@ def frame(title: str, data: pd.DataFrame) -> Shown:
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Shown:
-    """A table; `colours` are for the first cell of each row, whose words say the same."""
+    """Show a table; `colours` are CSS for the words in the first cell of each row, which say the same."""
 
-    def cell(value: str, style: str = "", tag: str = "td") -> str:
+    def cell(value: str, style: str = "", tag: str = "td", colour: str = "") -> str:
         style += ";background:#fff8c5;color:#1f2328" if str(value).startswith(CHANGED) else ""
-        return f'<{tag} style="{CELL}{style}">{_breakable(str(value)).replace(chr(10), "<br>")}</{tag}>'
+        html = _breakable(str(value)).replace(chr(10), "<br>")
+        html = f'<span style="padding:1px 6px;border-radius:4px;{colour}">{html}</span>' if colour else html
+        return f'<{tag} style="{CELL}{style}">{html}</{tag}>'
 
     body = "".join(
         "<tr>"
-        + cell(row[0], f";font-weight:bold;white-space:nowrap;color:{colours[n]}" if colours and colours[n] else "")
+        + (
+            cell(row[0], ";font-weight:bold;white-space:nowrap", colour=colours[n])
+            if colours and colours[n]
+            else cell(row[0])
+        )
         + "".join(cell(value) for value in row[1:])
         + "</tr>"
         for n, row in enumerate(rows)
@@ -389,11 +482,11 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], colour
         f"<tr>{''.join(cell(name, ';font-weight:bold', 'th') for name in head)}</tr>{body}</table>"
     )
     text = [title, *("  " + " | ".join(str(value).replace("\n", "; ") for value in row) for row in [head, *rows])]
-    return Shown(html, "\n".join(text))
+    return Shown(html, "\n".join(text), (Table(title, head, rows),))
 
 
 def _breakable(text: str) -> str:
-    """A text as HTML in which a long word, such as a path, may go on in the next line, after a mark in it if it can."""
+    """Return a text as HTML whose long words, such as paths, may break, preferably after a mark."""
     html = re.sub(r"\S{20,}", lambda word: re.sub(r"([/_-])(?=[^/_-])", r"\1<wbr>", word[0]), escape(text))
     html = re.sub(r"\S{10,}", lambda word: LONG.format(word[0]), html)
     return html.replace("$", DOLLAR)
@@ -406,8 +499,9 @@ def _has_before(name: str, names: Sequence[str]) -> bool:
     return "after" in name and name.replace("after", "before") in names
 
 
-def _pending(state: RunState) -> list[str]:
-    return [f"PENDING CLEANUP: {name}: {item['text']}" for name, item in state.pending.items()]
+def pending(state: RunState) -> list[str]:
+    """Return what a cleanup would remove, a line each. Pure."""
+    return [f"PENDING CLEANUP: {name}: {short_paths(item['text'])}" for name, item in state.pending.items()]
 
 
 def _fact(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""How long what is left should take, by earlier runs of the same plan, type and option, scaled by rows."""
+"""Estimates the remaining time from earlier runs of the same plan, type and option, scaled by rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEWEST = 5  # runs that an estimate rests on
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that are left by `runs` earlier runs; `errors` are the shares by which this way of estimating has been off."""
+    """The remaining seconds, from `runs` earlier runs; `errors` are the relative errors of earlier estimates."""
 
     median: float
     p90: float
@@ -29,7 +29,7 @@ class Estimate:
         off = (
             f"off by {median(self.errors):.0%} at the median, {max(self.errors):.0%} at worst, where it could be tested"
             if self.errors
-            else "how far off it may be is not known yet"
+            else "the possible error is not known yet"
         )
         return f"expected to remain: {self.median:.0f} s (median), {self.p90:.0f} s (p90), by {self.runs} runs; {off}"
 
@@ -37,14 +37,14 @@ class Estimate:
 def estimate(
     runs: Sequence[Past], key: tuple[str, str, str], left: Mapping[str, bool], rows: int, spent: float = 0.0
 ) -> Estimate | None:
-    """How long the steps `left` (name -> whether its time grows with the rows) should take; None: too few runs. Pure.
+    """Estimate the steps `left` (name -> whether its time grows with the rows); None: too few runs. Pure.
 
     Args:
         runs: Earlier runs, whatever their plan.
         key: The plan, type and option of this one.
         left: The steps that are not done yet.
-        rows: What this run is about; 0 where that is unknown.
-        spent: Seconds that the first of them has taken by now.
+        rows: The rows of this run; 0 if unknown.
+        spent: Seconds that the first of them has taken so far.
     """
     known = [run for run in runs if run.key == key and set(left) <= set(run.steps)]
     if len(known) < FEWEST or not left:
@@ -59,7 +59,7 @@ def _foretold(run: Past, steps: Mapping[str, bool], rows: int) -> float:
 
 
 def _errors(runs: Sequence[Past], steps: Mapping[str, bool]) -> list[float]:
-    """For each run, by which share the median of the others would have been off; none where those are too few."""
+    """The relative error of the others' median for each run; empty if the others are too few."""
     if len(runs) <= FEWEST:
         return []
     errors = []
@@ -77,7 +77,7 @@ def _p90(values: Sequence[float]) -> float:
 
 
 def planned(*ways: Sequence[StepSpec]) -> str:
-    """How many steps these are, how long they take by the plan, and the outage within; for several ways, a range. Pure."""
+    """The number of steps, their planned time and outage; for several options, a range. Pure."""
     numbers, wholes, outages = ([of(steps) for steps in ways] for of in (len, _whole, outage))
     down = f"services are down for {_from_to(outages)} of it" if any(outages) else "no service stops"
     few, many = min(numbers), max(numbers)
@@ -107,17 +107,17 @@ def outage(steps: Sequence[StepSpec]) -> int:
 
 
 def roughly(seconds: int) -> str:
-    """Planned seconds for reading. Pure."""
+    """The planned seconds in words. Pure."""
     return f"about {seconds} s" if seconds < 60 else f"about {clock(seconds)}"
 
 
 WAITED = "waiting for people"
 PEOPLE = {"asked": "answered", "cell-ended": "cell-started"}  # what begins a wait for people -> what ends it
-BEGINS = ("started", "found")  # the first of these starts the clock that the plan's budget is held against
+BEGINS = ("started", "found")  # the first of these starts the clock that is compared with the plan's budget
 
 
 def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[Past], now: datetime) -> list[str]:
-    """The lines of a banner that say where the run stands and how long it should go on. Pure."""
+    """The banner's lines on the current step and the remaining time. Pure."""
     people = clock(waited(events, now))
     events, now = steady(events), steady_now(events, now)
     if not state.type:
@@ -140,7 +140,7 @@ def lines(plan: Plan, state: RunState, events: Sequence[Event], runs: Sequence[P
 def waited(events: Sequence[Event], now: datetime) -> float | None:
     """The seconds that passed between a question and its answer, or between two cells; overlaps count once. Pure.
 
-    None where the clock was set back meanwhile.
+    None if the clock was set back meanwhile.
     """
     events, now = steady(events), steady_now(events, now)
     spans, since, ends, over = list[float | None](), None, set[str](), ended(events)
@@ -158,12 +158,12 @@ def waited(events: Sequence[Event], now: datetime) -> float | None:
 
 
 def began(events: Sequence[Event]) -> Event | None:
-    """The event with which the first step began. Pure."""
+    """The event of the first step's start. Pure."""
     return next((event for event in events if event.kind in BEGINS), None)
 
 
 def ended(events: Sequence[Event]) -> Event | None:
-    """The first outcome that no step was begun after, None while there is none. Pure."""
+    """The first outcome after which no step started; None without one. Pure."""
     last = max((event.seq for event in events if event.kind == "started"), default=0)
     return next((event for event in events if event.kind == "outcome" and event.seq > last), None)
 
@@ -196,7 +196,7 @@ def _expected(
 
 
 def _by_newest(runs: Sequence[Past], key: tuple[str, str, str], left: Mapping[str, bool], rows: int, spent: float) -> str:
-    """What the steps left took in the newest runs and rehearsals of this size, where that is known of each. Pure."""
+    """The remaining time, from the newest runs and rehearsals of this size. Pure."""
     known = [measured(runs, key, name, rows, grows=grows) for name, grows in left.items()]
     took = [each[0] for each in known if each]
     if len(took) < len(left):

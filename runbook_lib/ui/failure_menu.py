@@ -1,4 +1,4 @@
-"""What a person can do where a step has failed: try again, undo, go up the plan's ladder, look for the trouble, or stop."""
+"""The menu after a failed step: retry, undo, escalate, troubleshoot, or stop."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TROUBLESHOOTING = "07-troubleshooting"
 
 
 async def applied(run: Run, name: str) -> Done:
-    """Apply a step; where that fails and a person sits there, ask what next and do it. Changes the target.
+    """Apply a step; if it fails in an attended kernel, ask what to do next and do it. Changes the target.
 
     Raises:
-        Declined: The step was undone instead, so what follows it must not be run.
-        RunbookError: The step failed, and was left so or handed up the ladder.
+        Declined: The step was undone instead, so the following cells must not run.
+        RunbookError: The step failed, and was left so or escalated.
     """
     act: step_runner.Act = engine.apply
     while True:
@@ -37,37 +37,37 @@ async def applied(run: Run, name: str) -> Done:
             raise Declined(
                 f"“{done.title}” was undone after it had failed.",
                 where=str(run.folder.path),
-                state="What the step had changed is put back; what was done before it stands.",
-                safe_next="Read what the banner says of the way back. To try the step again, run its cell again.",
+                state="The step's changes are undone. Earlier steps stay done.",
+                safe_next="To try the step again, run its cell again. The banner shows the recovery path.",
             )
         return done
 
 
 def choices_after(run: Run, name: str, offers: str = "") -> dict[str, str]:
-    """What can be chosen after a failure, a choice that it offers (NAME=value) first: name -> description. Read-only."""
+    """The choices after a failure, name -> description; one that the error offers (NAME=value) comes first. Read-only."""
     up = next_level(run)
     choice_of, _, value = offers.partition("=")
-    ways = {offers: f"go on so: {run.details()[choice_of][0][value]}"} if offers else {}
-    ways |= {"retry": "try again; the step is probed first, and what is done is not done twice"}
+    ways = {offers: f"continue with: {run.details()[choice_of][0][value]}"} if offers else {}
+    ways |= {"retry": "try again; the step is probed first, and finished work is not repeated"}
     if run.state.step(name).begun_here:
-        ways["undo"] = "put back what this step changed"
+        ways["undo"] = "undo what this step changed"
     if up:
-        ways["escalate"] = f"go up the plan's ladder, to {_level(run, up)}"
+        ways["escalate"] = f"continue with the plan's next level: {_level(run, up)}"
     if run.context.plan.troubles:
-        ways["troubleshoot"] = f"look for a known trouble, with the notebook {TROUBLESHOOTING}"
-    ways["stop"] = "leave all as it is, and end this cell with the error"
+        ways["troubleshoot"] = f"look for a known cause, with the notebook {TROUBLESHOOTING}"
+    ways["stop"] = "leave everything as it is, and end this cell with the error"
     return ways
 
 
 def consequences(run: Run, name: str) -> dict[str, str]:
-    """What each choice after a failure means for the outage, in a line. Read-only."""
+    """The effect of each choice on the outage, in one line. Read-only."""
     plan = run.context.plan
     way = recovery.recover(run) if run.context.type else RecoveryPath()
-    down = "Some services stay down meanwhile." if way.moves or way.blocked else display.ALL_RUN
+    down = "Some services stay down until then." if way.moves or way.blocked else display.ALL_RUN
     means = {
-        "retry": f"{estimates.roughly(plan.steps[name].estimate).capitalize()} by the plan. {down}",
-        "undo": f"What was done before this step stays. {down}",
-        "troubleshoot": f"Changes nothing, and this question waits. {down}",
+        "retry": f"{estimates.roughly(plan.steps[name].estimate).capitalize()}, as planned. {down}",
+        "undo": f"Earlier steps stay done. {down}",
+        "troubleshoot": f"Changes nothing; this question waits. {down}",
         "stop": display.recovery_in_short(way, plan),
     }
     if (up := next_level(run)) in plan.types:
@@ -76,38 +76,38 @@ def consequences(run: Run, name: str) -> dict[str, str]:
 
 
 def next_level(run: Run) -> str:
-    """What follows the run's type on the plan's ladder, "" at its end. Read-only."""
+    """The next level of the plan's escalation after the run's type, "" after the last. Read-only."""
     ladder = run.context.plan.escalation
     above = ladder[ladder.index(run.context.type) + 1 :] if run.context.type in ladder else ladder[-1:]
     return above[0] if above else ""
 
 
 def labelled(run: Run, name: str, error: RunbookError) -> Shown:
-    """What happened, what state the system is in, and what is safe next. Read-only."""
+    """What happened, the state of the system, and the safe next action. Read-only."""
     rows = [
         ["What happened", error.what],
         ["Where", error.where or run.context.target.name],
-        ["State of the system", error.state or "It may be half done."],
-        ["Safe next", error.safe_next or "Run the cell again: the step is probed before it goes on."],
+        ["State of the system", error.state or "The step may be half done."],
+        ["Safe next", error.safe_next or "Run the cell again: the step is probed before it continues."],
         *([["Contacts", _contacts(run)]] if _contacts(run) else []),
     ]
     return display.table(f"✘ FAILED: {run.context.plan.steps[name].title}", ["", ""], rows)
 
 
 def escalate(run: Run, name: str, error: RunbookError) -> Shown:
-    """Hand the run to the next level of the plan's ladder, keeping what is done; journaled."""
+    """Hand the run to the plan's next level, keeping finished steps; journaled."""
     up, because = next_level(run), f"{run.context.plan.steps[name].title}: {error.what}"
     if up not in run.context.plan.types:
-        run.journal.append("noted", text=f"Handed up to {up}: {because}")
+        run.journal.append("noted", text=f"Escalated to {up}: {because}")
         return display.line(f"Call {up} now. {_contacts(run)}")
     run.go_on_as(up, because)
     notebook = lifecycle.notebook_of(run.context.plan, up)
-    said = display.line(f"This run goes on as {up}. Open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
+    said = display.line(f"This run continues as {up}. Next: open {notebook}, RUN = {run.folder.label}. {_contacts(run)}")
     return display.side_by_side(said, next_notebook.opened(run))
 
 
 async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
-    """What the person chooses to be done now; an interrupt, or what ends the cell, raises the error."""
+    """Ask what to do next; an interrupt, or a choice that ends the cell, raises the error."""
     show(labelled(run, name, error))
     while True:
         try:
@@ -129,7 +129,7 @@ async def _next(run: Run, name: str, error: RunbookError) -> step_runner.Act:
             case "undo":
                 return engine.undo
             case "troubleshoot":
-                show(display.line(f"Open {TROUBLESHOOTING} with RUN = {run.folder.label}; then choose here."))
+                show(display.line(f"Next: open {TROUBLESHOOTING}, RUN = {run.folder.label}. Then choose here."))
                 if next_notebook.is_served():
                     next_notebook.open_file(f"{TROUBLESHOOTING}.ipynb")
             case "escalate":

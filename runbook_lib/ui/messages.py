@@ -1,4 +1,4 @@
-"""What people outside the notebook hear: texts that are ready to send, and the draft of a postmortem."""
+"""Texts for people outside the notebook: messages ready to send, and the draft of a postmortem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUIET = {"cell-started", "cell-ended", "progress", "asked", "answered", "preview
 
 
 def message(run: Run, moment: str) -> Shown:
-    """The text for the team at the "start" or the "end" of a rollback, ready to be copied. Read-only.
+    """The message to the team at the "start" or the "end" of a rollback, ready to copy. Read-only.
 
     Raises:
         ParametersError: It is neither.
@@ -31,17 +31,19 @@ def message(run: Run, moment: str) -> Shown:
         case "end":
             text = _end(plan, state, events)
         case _:
-            raise ParametersError(f"There is no text for {moment!r}.", state="Nothing was sent.", safe_next="start or end.")
+            raise ParametersError(
+                f"There is no message for {moment!r}.", state="Nothing was sent.", safe_next="Use start or end."
+            )
     contacts = "; ".join(f"{role}: {contact}" for role, contact in run.context.target.contacts.items())
     return display.side_by_side(display.line(f"To send now, to {contacts or 'the team'}:"), display.block(text))
 
 
 def postmortem(plan: Plan, state: RunState, events: Sequence[Event]) -> str:
-    """A draft in Markdown: facts and timeline from the journal, and the questions that only people can answer. Pure."""
+    """A draft in Markdown: facts and timeline from the journal, and questions for people to answer. Pure."""
     ended = verdict(plan, state, events)
     first = began(events)
     until = next((event for event in reversed(events) if event.time == ended.ended), events[-1])
-    took = clock(seconds(steady(events), first, until)) if first else "no step was begun"
+    took = clock(seconds(steady(events), first, until)) if first else "no step was started"
     incident = state.opened.get("incident") or "none named"
     lines = [f"- {e.at[:19].replace('T', ' ')} {e.kind}: {e.text}" for e in events if e.kind not in QUIET]
     pending = [f"- [ ] pending cleanup: {item['text']}" for item in state.pending.values()]
@@ -51,7 +53,7 @@ def postmortem(plan: Plan, state: RunState, events: Sequence[Event]) -> str:
             "",
             f"Incident {incident} · {state.opened['target']} · {type_title(plan, state)}",
             f"Outcome: {ended.word}. {ended.summary}",
-            f"From the first step to the end: {took}; people were waited for {clock(waited(events, until.time))}.",
+            f"From the first step to the end: {took}; waiting for people: {clock(waited(events, until.time))}.",
             "",
             "## What happened",
             "",
@@ -83,10 +85,10 @@ def _start(plan: Plan, state: RunState) -> str:
     incident, reason = state.opened.get("incident") or "none named", state.opened.get("reason") or "not given"
     return "\n".join(
         [
-            f"ROLLBACK BEGINS: {plan.title} ({plan.feature}) on {state.opened['target']} ({state.opened['environment']})",
+            f"ROLLBACK STARTS: {plan.title} ({plan.feature}) on {state.opened['target']} ({state.opened['environment']})",
             f"Incident: {incident}. Reason: {reason.rstrip('.')}.",
             f"Type: {type_title(plan, state)}. Planned: {clock(budget) if budget else 'no budget'}. By: {state.operator}.",
-            "Please deploy and restart nothing until we say that it is over.",
+            "Please deploy and restart nothing until we report the end.",
         ]
     )
 

@@ -1,7 +1,7 @@
-"""Keeps a run's journal and files in the target's database too, and reads the journal from there; nothing waits for it.
+"""Mirrors a run's journal and files to the target's database, and reads them from there; nothing waits for it.
 
-Nothing is written before an approval, nor while a database is being put in another's place: a session would be in the way.
-What could not be written is caught up with later, also in a database that has taken the other's place.
+Nothing is written before an approval, nor during a database swap, which a session would block.
+Missed lines are written later, also to the database that was swapped in.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from runbook_lib.postgres.connection import Postgres
 from runbook_lib.run import Run, lifecycle
 from runbook_lib.system import temporary
 
-PERIOD = 1.0  # seconds between two writings at least
-LARGEST = 8 * 1024**2  # bytes; a larger file stays where it is
+PERIOD = 1.0  # seconds between two writes at least
+LARGEST = 8 * 1024**2  # bytes; a larger file is not mirrored
 MADE_AGAIN = {"journal.jsonl", "manifest.json", "report.html", "rollback-log.md", "postmortem.md", "lab"}
 
 
 class _Follower:
-    """A thread that writes what is new in a run's journal into its target's database."""
+    """A thread that writes new journal lines of a run to its target's database."""
 
     def __init__(self) -> None:
         self.run: Run
@@ -50,11 +50,11 @@ class _Follower:
             send(self.run)
 
 
-_followers: dict[str, _Follower] = {}  # run folder -> what mirrors it in this kernel
+_followers: dict[str, _Follower] = {}  # run folder -> its follower in this kernel
 
 
 def begin(run: Run) -> None:
-    """Mirror the journal of a run from now on, on a thread of its own; one that is opened again keeps its thread."""
+    """Mirror the journal of a run from now on, on its own thread; a reopened run keeps its thread."""
     follower = _followers.get(run.folder.id)
     if follower is None:
         follower = _followers[run.folder.id] = _Follower()
@@ -64,9 +64,9 @@ def begin(run: Run) -> None:
 
 
 def send(run: Run) -> int:
-    """Write what the target's database does not hold yet; returns how many lines. What goes wrong is left for later.
+    """Write the lines that the target's database lacks, and return their number. Errors are ignored; the next call retries.
 
-    Changes the runbook's own table in the target only.
+    Changes only the runbook's own table in the target.
     """
     try:
         journal = Journal(run.folder.journal_path)
@@ -86,7 +86,7 @@ def send(run: Run) -> int:
             if changed:
                 mirror.keep(connection, run.folder.id, {name: files[name].read_bytes() for name in changed})
             return len(new)
-    except Exception:  # whatever it is, the journal itself is what counts
+    except Exception:  # the journal in the run folder counts, whatever fails here
         return 0
 
 
@@ -97,18 +97,18 @@ def _hash(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _hash_of(path: Path, changed: int, size: int) -> str:
-    """The SHA-256 of a file as it was then: most stay as they are from one sending to the next."""
+    """The SHA-256 of a file, cached by its time and size: most files do not change between two sends."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def may_write(plan: Plan, state: RunState) -> bool:
-    """Whether a session in the target's database is in nobody's way, and allowed by an approval. Pure."""
+    """Whether a session in the target's database blocks nothing and is covered by an approval. Pure."""
     acting = [plan.steps.get(name) for name, step in state.steps.items() if step.status == "started"]
     return bool(state.approved) and not any(spec and {RESTORED, DATABASE} <= spec.touches().changes for spec in acting)
 
 
 def worth_keeping(folder: Path) -> dict[str, Path]:
-    """What of a run's folder another machine cannot make again: name -> file. Read-only."""
+    """The files of a run folder that another machine cannot recreate: name -> file. Read-only."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): path
@@ -121,11 +121,11 @@ def worth_keeping(folder: Path) -> dict[str, Path]:
 
 
 def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
-    """A run, the newest where none is named, and its events as the target's database holds them. Read-only.
+    """A run, by default the newest, and its events from the target's database. Read-only.
 
     Raises:
         ParametersError: The target holds no such run.
-        JournalError: A line was changed, taken out or put in.
+        JournalError: A line was changed, removed or added.
         AdapterError: The server cannot be reached.
     """
     with Postgres(target.database.service, "status", dbname=target.database.dbname).connect() as connection:
@@ -135,7 +135,7 @@ def read(target: Target, run: str = "") -> tuple[str, Sequence[Event]]:
 
 
 def received(connection: Connection, target: Target, run: str) -> tuple[str, list[str]]:
-    """A run, the newest where none is named, and the lines of its journal. Read-only.
+    """A run, by default the newest, and the lines of its journal. Read-only.
 
     Raises:
         ParametersError: The target holds no such run.
@@ -154,7 +154,7 @@ def received(connection: Connection, target: Target, run: str) -> tuple[str, lis
 
 
 def written(folder: Path, lines: Sequence[str]) -> Journal:
-    """The journal that these lines make in a folder; reading its events tells whether they are as they were written."""
+    """Write these lines as a journal in a folder; reading its events verifies the hash chain."""
     journal = Journal(RunFolder(folder).journal_path)
     with open(journal.path, "w", encoding="utf-8", opener=private) as file:
         file.writelines(f"{line}\n" for line in lines)
@@ -162,15 +162,15 @@ def written(folder: Path, lines: Sequence[str]) -> Journal:
 
 
 def hand_over(run: Run, to: str) -> str:
-    """Note that somebody else carries the run on from here; returns who did so before.
+    """Record that another person continues the run, and return the previous operator.
 
     Raises:
-        ParametersError: Nobody is named, or it is the same person.
+        ParametersError: No name is given, or it is the same person.
     """
     before, name = run.state.operator, to.strip()
     if not name or name == before:
         raise ParametersError(
-            f"A handover needs the name of somebody else than {before or 'nobody'}: {to!r}.",
+            f"A handover needs the name of another person than {before or 'nobody'}; it got {to!r}.",
             state="Nothing was changed.",
             safe_next="Give the name of the engineer who takes over.",
         )
@@ -181,21 +181,21 @@ def hand_over(run: Run, to: str) -> str:
 
 
 def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "outputs") -> Run:
-    """Make the folder of a run, the newest where none is named, here again, and have `to` carry it on.
+    """Recreate the folder of a run, by default the newest, on this machine, and let `to` continue it.
 
-    From then on every step of a type that touches the database is refused in the folder that it had elsewhere.
+    From then on, the run's folder elsewhere refuses every step of a type that touches the database.
 
-    Changes the runbook's own tables in the target only.
+    Changes only the runbook's own tables in the target.
 
     Raises:
-        ParametersError: The target holds no such run, it is here already, or nobody is named.
-        JournalError: A line of its journal was changed, taken out or put in.
+        ParametersError: The target holds no such run, the run is here already, or no name is given.
+        JournalError: A line of its journal was changed, removed or added.
         AdapterError: The server cannot be reached.
     """
     target, to = load_target(target_file), to.strip()
     if not to:
         raise ParametersError(
-            "Nobody is named who carries the run on.", state="Nothing was changed.", safe_next="Give the name with --to."
+            "No name is given of who continues the run.", state="Nothing was changed.", safe_next="Give the name with --to."
         )
     with Postgres(target.database.service, "status", dbname=target.database.dbname).connect() as connection:
         name, lines = received(connection, target, run)
@@ -206,7 +206,7 @@ def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "output
             f"The run {name} is here already.",
             where=str(path),
             state="Nothing was changed.",
-            safe_next="Go on with it there.",
+            safe_next="Continue it there: runbook run, or runbook lab, with this folder.",
         )
     made = _made(path, lines, files)
     opened = lifecycle.open_existing(made, to)
@@ -219,7 +219,7 @@ def take_up(target_file: Path, run: str, to: str, outputs: Path = ROOT / "output
 
 
 def _made(path: Path, lines: list[str], files: dict[str, bytes]) -> Path:
-    """Write the folder next to its place first, so that it is there whole or not at all."""
+    """Write the folder under a temporary name first, so that it is complete or absent."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     make_private(part / "evidence", part.parent)
@@ -228,9 +228,9 @@ def _made(path: Path, lines: list[str], files: dict[str, bytes]) -> Path:
         file = part / name
         if not file.resolve().is_relative_to(part.resolve()):
             raise ParametersError(
-                f"The target's database holds a file with the name {name!r}, which leads out of the run's folder.",
+                f"The target's database holds a file with the name {name!r}, which is outside the run's folder.",
                 state="Nothing was changed.",
-                safe_next="Find out who put it there, before anything else.",
+                safe_next="First find out who put it there.",
             )
         make_private(file.parent)
         with open(file, "wb", opener=private) as made:

@@ -1,4 +1,4 @@
-"""A panel next to the notebook in JupyterLab: what must not scroll away. What the cells show stays the record."""
+"""A panel next to the notebook in JupyterLab, for what must not scroll away. The cells' output stays the record."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from runbook_lib.ui.display import Shown, text
 from runbook_lib.ui.widgets import attended, elsewhere
 
-INTERRUPT = text("It has no pause: ■ in the notebook's toolbar interrupts it.")
-STYLE = "runbook-panel"  # by which JupyterLab's style sheet here knows it
+INTERRUPT = text("It cannot be paused. To interrupt it: ■ in the notebook's toolbar.")
+STYLE = "runbook-panel"  # the class in JupyterLab's style sheet
 
 
 class Panel:
-    """The banner, the question that waits, the work under way with its controls, the steps and the recovery path."""
+    """The banner, the pending question, the running work with its controls, the steps and the recovery path."""
 
     def __init__(self) -> None:
         import ipywidgets as widgets
@@ -27,7 +27,7 @@ class Panel:
         self.opener.on_click(lambda _: self.open())
 
     def open(self) -> None:
-        """Show it on the page; where it is there already, in its place."""
+        """Show the panel, replacing one that is open."""
         from sidecar import Sidecar
 
         self.close()
@@ -35,23 +35,23 @@ class Panel:
         self._place.append_display_data(self._body)
 
     def close(self) -> None:
-        """Take it off the page."""
+        """Close the panel."""
         if self._place is not None:
             self._place.close()
         self._place = None
 
     def put(self, head: Shown, rest: Shown, offer: Any = None) -> None:
-        """Show the banner, as the rest the steps and the recovery path, and what is offered below."""
+        """Show the banner as head, steps and recovery path as rest, and the offer below."""
         self._head.value, self._rest.value = head.html, rest.html
         if (offered := [offer] if offer else []) != list(self._offer.children):
             self._offer.children = offered
 
     def ask(self, box: Any) -> None:
-        """Show the question that waits, the same as in its cell, or none once it is answered."""
+        """Show the pending question, as in its cell, or none once it is answered."""
         self._question.children = [] if box is None else [box]
 
     def work(self, shown: Shown, controls: Any = None) -> None:
-        """Show the work under way, and what controls it, as in its cell; what has no controls can be interrupted."""
+        """Show the running work and its controls, as in its cell; work without controls can be interrupted."""
         self._work.value = shown.html + (INTERRUPT.html if shown.text and controls is None else "")
         self._controls.children = [] if controls is None else [controls]
 
@@ -60,12 +60,12 @@ _panel: Panel | None = None
 
 
 def opened() -> Panel | None:
-    """The panel of this kernel, None where it has none."""
+    """The panel of this kernel, None without one."""
     return _panel
 
 
 def open_one() -> Panel | None:
-    """Open the panel of this kernel; None where nobody sits, or the extra `lab` is not installed."""
+    """Open the panel of this kernel; None if it is headless, or the extra `lab` is not installed."""
     global _panel
     if not attended() or find_spec("sidecar") is None:
         return None

@@ -1,4 +1,4 @@
-"""Before and after, and the time that was taken, as tables and plots that an archive keeps."""
+"""Tables and charts of the data before and after, and of the time taken, kept as evidence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Taken = tuple[str, float, float]  # a step, and when it began and ended, in seco
 
 
 def compared(run: Run) -> Shown:
-    """Before and after of the data, side by side, kept in the evidence. Read-only."""
+    """Compare the data before and after, and keep the tables as evidence. Read-only."""
     parts: list[Shown] = []
     for number, (title, data) in enumerate(comparison.tables(run.context).items(), 1):
         file = f"evidence/table-{number}.json"
@@ -25,31 +25,31 @@ def compared(run: Run) -> Shown:
         run.journal.append("evidence", title=title, file=file, kind="table")
         parts.append(display.frame(title, data))
         if {"before", "after"} <= set(data.columns):
-            labels = data.drop(columns=["before", "after"]).astype(str).agg(", ".join, axis=1)
+            labels = data.select_dtypes(exclude="number").astype(str).agg(", ".join, axis=1)
             counts = [(n, float(b), float(a)) for n, b, a in zip(labels, data["before"], data["after"], strict=True)]
             parts.append(_kept(run, "rows", "Rows before (outlined) and after (filled)", charts.pairs(counts)))
     return display.side_by_side(*parts)
 
 
 def timeline(run: Run) -> Shown:
-    """The steps of this run against their budgets, kept in the evidence. Read-only."""
+    """Compare the time of each step with its budget, and keep the chart as evidence. Read-only."""
     plan = run.context.plan
     found = taken(run.journal.events())
     if not found:
-        return display.line("No step has been done yet.")
+        return display.line("No step is done yet.")
     rows = [
         [f"{n}", plan.steps[name].title, clock(begin), clock(end - begin), clock(plan.steps[name].estimate), _side(plan, t)]
         for n, t in enumerate(found, 1)
         for name, begin, end in [t]
     ]
     spans = [(plan.steps[name].title, begin, end, float(plan.steps[name].estimate)) for name, begin, end in found]
-    title = "Steps against their budgets (outlined)"
+    title = "Steps and their budgets (outlined)"
     head = ["", "step", "began after", "took", "budget", ""]
     return display.side_by_side(display.table(title, head, rows), _kept(run, "timeline", title, charts.spans(spans)))
 
 
 def taken(events: Sequence[Event]) -> list[Taken]:
-    """Each step that was carried out, by its last try, in the order in which they began. Pure."""
+    """Each executed step, by its last attempt, in the order of their start. Pure."""
     events = steady(events)
     begun: dict[str, Event] = {}
     done: dict[str, tuple[Event, Event]] = {}
@@ -62,7 +62,7 @@ def taken(events: Sequence[Event]) -> list[Taken]:
         return []
     first = min((start for start, _ in done.values()), key=lambda event: event.seq)
     began = {name: seconds(events, first, start) or 0.0 for name, (start, _) in done.items()}
-    # How long a step took is measured where it ran, by a clock that nobody sets.
+    # A step measures its own time with a monotonic clock.
     spans = [(name, began[name], began[name] + end.data["seconds"]) for name, (_, end) in done.items()]
     return sorted(spans, key=lambda span: span[1])
 

@@ -1,4 +1,4 @@
-"""The sheet of a run: what a person does by hand, step by step, where nothing else runs; by the journal alone."""
+"""The sheet of a run: what a person does by hand, step by step, without the runbook; from the journal alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED = re.compile(r'"\$([A-Za-z_]\w*)"')
 
 @dataclass(frozen=True)
 class Part:
-    """One step of the sheet: what it does, what a person does in its place, and what is on record of it."""
+    """One step of the sheet: what it does, how a person does it by hand, and what is recorded of it."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a person does by hand in place of a run."""
+    """What a person does by hand instead of a run."""
 
     run: str
     feature: str
@@ -50,24 +50,24 @@ class Sheet:
     type: str
     digest: str
     previewed_at: str
-    approved_by: str  # "" where nobody has approved this preview
+    approved_by: str  # "" if nobody has approved this preview
     obstacles: Sequence[str]  # why the preview cannot be approved
-    psql: str  # what is typed to run an `sql` block
+    psql: str  # the command that runs an `sql` block
     secrets: Sequence[str]  # environment variables that the commands name
     steps: Sequence[Part]
     checks: Mapping[str, str]  # of the final list, name -> title
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The sheet as plain values."""
         return asdict(self)
 
     def markdown(self) -> str:
-        """The same to be read, printed and ticked; its `sql` blocks are for psql, its `sh` blocks for a shell."""
+        """The sheet to read, print and tick; `sql` blocks are for psql, `sh` blocks for a shell."""
         return render(TEMPLATE, sheet=self, fence=_fence)
 
 
 def sheet(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event]) -> Sheet:
-    """Put the sheet of a run together from its approved preview, else from its latest. Pure.
+    """Make the sheet of a run from its approved preview, else from its latest. Pure.
 
     Args:
         folder: The run folder.
@@ -76,7 +76,7 @@ def sheet(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event
         events: Its journal.
 
     Raises:
-        ParametersError: The run has no preview, or one of a version that had no instructions.
+        ParametersError: The run has no preview, or one from a version without instructions.
     """
     digest = state.approved or state.previewed
     previewed = next((e for e in reversed(events) if e.kind == "previewed" and e.data["digest"] == digest), None)
@@ -86,7 +86,7 @@ def sheet(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event
             "This run has no preview from which a sheet can be made.",
             where=str(folder.path),
             state="Nothing was written.",
-            safe_next="Preview it: `runbook plan` begins a run with a preview, and the notebook makes one in a run.",
+            safe_next="Run `runbook plan`, which begins a run with a preview, or `await preview(run)` in a notebook.",
         )
     kind = plan.types[state.type]
     instructions = [each["text"] for preview in shown for each in preview["by_hand"]]
@@ -109,7 +109,7 @@ def sheet(folder: RunFolder, plan: Plan, state: RunState, events: Sequence[Event
 
 
 def _in_turn(shown: Sequence[Mapping[str, Any]], plan: Plan) -> list[Mapping[str, Any]]:
-    """The previews in the order in which the steps are done: what goes first comes before the outage."""
+    """The previews in the order of execution; steps that go first come before the outage."""
     first = [each for each in shown if each["goes_first"]]
     others = [each for each in shown if not each["goes_first"]]
     begins = [n for n, each in enumerate(others) if kinds()[plan.steps[each["step"]].kind].BEGINS_OUTAGE]
@@ -136,7 +136,7 @@ def _part(preview: Mapping[str, Any], plan: Plan, state: RunState) -> Part:
 
 
 def _obstacles(state: RunState, digest: str) -> list[str]:
-    """What was found of that preview that is neither passed nor waived, a line each."""
+    """The checks of that preview that are neither passed nor waived, a line each."""
     found = [look for name in ("foreseen", "clone") for look in state.checks.get(f"{name}:{digest}", {}).values()]
     return [
         f"{look['title']}: {look['status']}, {look['summary']}"
@@ -146,12 +146,12 @@ def _obstacles(state: RunState, digest: str) -> list[str]:
 
 
 def _fence(text: str) -> str:
-    """What begins and ends a block that holds a text, longer than any fence in it."""
+    """A fence for a block, longer than any fence in its text."""
     return "`" * max(3, *(1 + len(found) for found in re.findall(r"`+", text)), 3)
 
 
 def write(made: Sheet, file: Path) -> None:
-    """Write a sheet to a file that its owner alone may read."""
+    """Write a sheet to a file that only its owner may read."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600, exist_ok=True)
     file.write_text(made.markdown(), encoding="utf-8")

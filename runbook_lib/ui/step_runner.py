@@ -1,4 +1,4 @@
-"""Executes steps in the background of the cell that asked for them: their controls stay alive, and what they do is seen."""
+"""Executes steps in the background of their cell, so that progress is shown and the controls work."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from runbook_lib.ui.cells import journaled
 from runbook_lib.ui.display import Shown
 from runbook_lib.ui.widgets import LIVE, NOTHING, asked, attended, confirmation, confirmed_for_good
 
-PERIOD = 0.5  # seconds between two looks at the work, and so between two updates at least
-GRACE = 60.0  # seconds that interrupted work has to let go
+PERIOD = 0.5  # seconds between two updates of the output
+GRACE = 60.0  # seconds that interrupted work has to end
 BETWEEN = 2.0  # seconds between two attempts to wake work that waits for the database
 
 R = TypeVar("R")
 
 
 async def in_background(run: Run, title: str, work: Callable[[], R]) -> R:
-    """Have `work` done; where a person sits, in the background, with how long it has taken so far.
+    """Do `work`; in an attended kernel in the background, showing the elapsed time.
 
-    Changes the target by what `work` does.
+    Changes the target as far as `work` does.
 
     Raises:
         RunbookError: What `work` raises.
-        KeyboardInterrupt: The kernel was interrupted, and the work has let go.
-        UnknownOutcome: It was interrupted, and the work has not let go in time.
+        KeyboardInterrupt: The kernel was interrupted, and the work has ended.
+        UnknownOutcome: It was interrupted, and the work has not ended in time.
     """
     return await BackgroundTask(run, title, work).done() if attended() else work()
 
 
 class BackgroundTask(Generic[R]):
-    """Work under way on a thread of its own, with what is shown of it."""
+    """Work on its own thread, with its output."""
 
     def __init__(self, run: Run, title: str, work: Callable[[], R]) -> None:
         self.run, self.title, self.work = run, title, work
@@ -59,7 +59,7 @@ class BackgroundTask(Generic[R]):
         self._controls: Any = None
 
     async def done(self) -> R:
-        """What the work returns, once it has ended."""
+        """Return the result of the work once it has ended."""
         self._begun = monotonic()
         handle = show(self.shown(), display_id=True)
         controls = self._controls = self.controls()
@@ -71,33 +71,33 @@ class BackgroundTask(Generic[R]):
                 self._redraw(handle)
         except asyncio.CancelledError:
             await self._end(task)
-            raise KeyboardInterrupt(f"“{self.title}” was interrupted; run the cell again to go on with it.") from None
+            raise KeyboardInterrupt(f"“{self.title}” was interrupted; run the cell again to resume it.") from None
         finally:
-            self.put_away()
+            self.disconnect()
             self._redraw(handle)
             if place := panel.opened():
                 place.work(NOTHING)
             if shown_controls is not None:
                 controls.remove_class(LIVE)
-                shown_controls.update(display.line("The controls of this step are put away: it has ended."))
+                shown_controls.update(display.line("This step has ended; its controls are removed."))
         return task.result()
 
     def shown(self) -> Shown:
-        """What is shown of the work now."""
+        """The current output of the work."""
         return display.line(f"{self.title}: {monotonic() - self._begun:.0f} s")
 
     def controls(self) -> Any:
-        """What controls the work, None for nothing."""
+        """The controls of the work, None without any."""
         return None
 
-    def put_away(self) -> None:
-        """Let go of what the controls still do, as the work has ended."""
+    def disconnect(self) -> None:
+        """Stop what the controls still do, as the work has ended."""
 
     def abort(self) -> None:
-        """Have the work end by itself, where it can."""
+        """Ask the work to end by itself, if it can."""
 
     def cancel(self) -> None:
-        """Wake the work where it waits for the database."""
+        """Cancel what the work waits for in the database."""
         cancel(self.run.context.adapters.postgres)
 
     def _work(self) -> R:
@@ -106,7 +106,7 @@ class BackgroundTask(Generic[R]):
             if self._interrupted:
                 raise KeyboardInterrupt
             return self.work()
-        except KeyboardInterrupt as error:  # a future would have it end the kernel's loop
+        except KeyboardInterrupt as error:  # in a future it would end the kernel's loop
             raise _Interrupted from error
         finally:
             self._thread = 0
@@ -120,7 +120,7 @@ class BackgroundTask(Generic[R]):
                 place.work(shown, self._controls)
 
     async def _end(self, task: asyncio.Future[R]) -> None:
-        """Have the thread interrupted, and what it waits for too, until it has let go."""
+        """Interrupt the thread, and what it waits for, until the work has ended."""
         deadline = monotonic() + GRACE
         self._interrupted = True
         if thread := self._thread:
@@ -133,34 +133,34 @@ class BackgroundTask(Generic[R]):
                 await asyncio.to_thread(wake)
         if not task.done():
             raise UnknownOutcome(
-                f"“{self.title}” was interrupted, and has not let go in {GRACE:.0f} s.",
+                f"“{self.title}” was interrupted, and has not ended in {GRACE:.0f} s.",
                 where=self.run.context.target.name,
-                state="It goes on in this kernel; nothing else can act in this run until it ends.",
+                state="It continues in this kernel; nothing else can act in this run until it ends.",
                 safe_next="Wait for it, or restart the kernel and run the cell again: the step is probed first.",
             )
         if not task.cancelled():
-            task.exception()  # it stands in the journal
+            task.exception()  # it is in the journal
 
 
 class _Interrupted(Exception):
     """The thread was interrupted."""
 
 
-AGAIN = 0.25  # seconds after which a step that was not at work is asked again
+AGAIN = 0.25  # seconds until a step that has not started is asked again
 
 Act = Callable[[Run, str], Done]
 T = TypeVar("T")
 
 
 async def run_step(run: Run, name: str, act: Act) -> Done:
-    """Have `act`, the loop's `apply` or `undo`, done to a step; where a person sits, with progress and controls.
+    """Apply or undo a step with `act`; in an attended kernel with progress and controls.
 
-    An interrupt of the kernel ends the step and leaves a state that it can be taken up from. Changes the target.
+    An interrupt of the kernel ends the step in a state from which it can resume. Changes the target.
 
     Raises:
         RunbookError: What `act` raises.
-        KeyboardInterrupt: The kernel was interrupted, and the step has let go.
-        UnknownOutcome: It was interrupted, and the step has not let go in time.
+        KeyboardInterrupt: The kernel was interrupted, and the step has ended.
+        UnknownOutcome: It was interrupted, and the step has not ended in time.
     """
     title = run.context.plan.steps[name].title if name in run.context.plan.steps else name
     if not attended():
@@ -169,14 +169,14 @@ async def run_step(run: Run, name: str, act: Act) -> Done:
 
 
 async def walked(run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> T:
-    """Have `work` carry several steps out, one after another, as `carried_out` does one. Changes the target."""
+    """Let `work` execute several steps, as `run_step` does one. Changes the target."""
     if not attended():
         return work()
     return await _Acting(run, title, names, work).done()
 
 
 def under_way(title: str, events: list[Event], now: datetime) -> Shown:
-    """How far a step has come by what it reported since it was last begun, and who is in its way. Pure."""
+    """The progress that a step reported since its last start, and the sessions that block it. Pure."""
     events, now = steady(events), steady_now(events, now)
     begun = max((n for n, event in enumerate(events) if event.kind == "started"), default=0)
     reported = events[begun:]
@@ -193,27 +193,27 @@ def under_way(title: str, events: list[Event], now: datetime) -> Shown:
         lines += [data["text"]] if data.get("text") else []
         bar = f'<progress value="{done}" max="{max(total, done, 1)}" style="width:420px"></progress>'
     if reported and reported[-1].kind == "waiting":
-        lines += [f"waiting for a lock; in the way: {blocker}" for blocker in reported[-1].data["blockers"]]
-    if wanted := [event.data["wanted"] for event in reported if event.kind == "steered"]:
-        lines.append(f"asked for: {wanted[-1]}")
+        lines += [f"waiting for a lock; blocked by: {blocker}" for blocker in reported[-1].data["blockers"]]
+    if requested := [event.data["wanted"] for event in reported if event.kind == "steered"]:
+        lines.append(f"requested: {requested[-1]}")
     shown = display.side_by_side(*(display.line(text) for text in lines))
     return Shown(shown.html + bar, shown.text)
 
 
 class _Acting(BackgroundTask[T]):
-    """Steps under way on a thread of their own, with what is shown of the one that acts."""
+    """Steps on their own thread, with the output of the current one."""
 
     def __init__(self, run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> None:
         super().__init__(run, title, work)
         self.names = names
         self._journal = Journal(run.folder.journal_path)
-        self._told = ""  # what became of what was asked for last
+        self._reply = ""  # the result of the last request
         self._asking: asyncio.Task[None] | None = None
 
     def shown(self) -> Shown:
         events = self._journal.events()
         shown = under_way(self._acting_title(events), events, datetime.now(UTC))
-        return display.side_by_side(shown, display.line(self._told)) if self._told else shown
+        return display.side_by_side(shown, display.line(self._reply)) if self._reply else shown
 
     def controls(self) -> Any:
         if not self._works_in_batches():
@@ -223,8 +223,8 @@ class _Acting(BackgroundTask[T]):
         buttons = []
         said: list[tuple[str, Request, str]] = [
             ("Pause", "pause", "Wait before the next batch"),
-            ("Resume", "resume", "Go on after a pause"),
-            ("Abort", "abort", "End before the next batch; what is done stays, and the cell can be run again"),
+            ("Resume", "resume", "Continue after a pause"),
+            ("Abort", "abort", "End before the next batch; finished batches stay, and the cell can be run again"),
         ]
         loop = asyncio.get_running_loop()
         for label, request, tooltip in said:
@@ -233,7 +233,7 @@ class _Acting(BackgroundTask[T]):
             buttons.append(button)
         return widgets.HBox(buttons)
 
-    def put_away(self) -> None:
+    def disconnect(self) -> None:
         if self._asking:
             self._asking.cancel()
 
@@ -246,7 +246,7 @@ class _Acting(BackgroundTask[T]):
             super().cancel()
 
     def _acting_title(self, events: list[Event]) -> str:
-        """The title, with that of the step that acts where there are several."""
+        """The title, with that of the current step if there are several."""
         begun = [event.data["title"] for event in events if event.kind == "started" and event.data["step"] in self.names]
         return f"{self.title}: {begun[-1]}" if len(self.names) > 1 and begun else self.title
 
@@ -255,43 +255,64 @@ class _Acting(BackgroundTask[T]):
         return any(step.WORKS_IN_PARTS for step in steps)
 
     def _ask(self, request: Request) -> None:
-        self.put_away()
+        self.disconnect()
         self._asking = asyncio.ensure_future(self._request(request))
 
     async def _request(self, request: Request) -> None:
-        """Pass a request on to the step; where it is not at work yet, as soon as it is."""
+        """Pass a request to the step, or as soon as the step has started."""
         while True:
             try:
                 await asyncio.to_thread(self.run.request, request)
-                self._told = ""
+                self._reply = ""
                 return
             except PreconditionError as error:
-                self._told = f"asked for: {request}, which it gets as soon as it can. {error.what}"
+                self._reply = f"requested: {request}; it takes effect as soon as possible. {error.what}"
                 await asyncio.sleep(AGAIN)
             except RunbookError as error:
-                self._told = str(error)
+                self._reply = str(error)
                 return
 
 
 @journaled
-async def way_back(run: Run) -> Shown:
-    """The nearest way to services that run in an allowed combination, and the digest to approve. Read-only."""
-    offered = await in_background(run, "Looking for the way back", lambda: recovery.offer(run))
+async def recovery_path(run: Run) -> Shown:
+    """Show the shortest path to services that run in an allowed combination, and the digest to approve. Read-only.
+
+    Example:
+        >>> for step in ("freeze", "stop-services"):
+        ...     done = await apply(run, step)
+        >>> path = await recovery_path(run)
+        >>> print(path)
+        Service back in 20 s …
+          undo | Stop the services | 20 s
+        Recovery path …
+    """
+    offered = await in_background(run, "Looking for a recovery path", lambda: recovery.offer(run))
     parts = [display.recovery(offered.way, run.context.plan, run.state)]
     if offered.previews:
         parts.append(display.previews(offered.previewed, offered.previews))
-    return display.side_by_side(*parts, display.line(f"Way {offered.digest}"))
+    return display.side_by_side(*parts, display.line(f"Recovery path {offered.digest}"))
 
 
 @journaled
-async def walk_back(run: Run, value: str) -> Shown:
-    """Walk that way once it is approved: headless by its digest, else by typing it, on production the target's name."""
-    offered = await in_background(run, "Looking for the way back", lambda: recovery.offer(run))
+async def recover(run: Run, value: str) -> Shown:
+    """Take the recovery path once it is approved: by its digest, or on production by the typed target's name.
+
+    Changes the target.
+
+    Example:
+        >>> await recover(run, str(path).split()[-1])
+        Take the recovery path … on rehearsal? … (parameter)
+        Stop the services: undone (… s, planned 20 s): running: …
+        Services: 1 of 1 PASS
+        …
+        SERVICE-BACK: …
+    """
+    offered = await in_background(run, "Looking for a recovery path", lambda: recovery.offer(run))
     target = run.context.target
     if not offered.way.moves:
         return display.recovery(offered.way, run.context.plan, run.state)
     answer = target.name if target.is_production and attended() else offered.digest
-    question = f"Walk the way {offered.digest} on {target.name}?"
+    question = f"Take the recovery path {offered.digest} on {target.name}?"
     with asked(run, question):
         await confirmation(question, answer, value)
     for move in offered.way.moves:

@@ -1,4 +1,4 @@
-"""The cells of a triage: the symptoms, a closer look, a longer one, what they recommend, and what is chosen then."""
+"""The cells of a triage: symptoms, investigation, monitoring, and the choice of the rollback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ from runbook_lib.ui.widgets import asked, attended, choice, reason
 
 @journaled
 async def diagnose(run: Run) -> Shown:
-    """Look for each of the plan's troubles: what was seen, and what would mend it. Read-only."""
+    """Look for each of the plan's troubles, and show what was seen and what fixes it. Read-only.
+
+    Example:
+        >>> run = await open_run(PLAN, TARGET, operator="Dana", reason="No pictures", incident="INC-7")
+        … rehearsal (REHEARSAL) …
+        >>> await diagnose(run)
+        Troubleshooting
+          present | trouble | what was seen | usual cause | fix
+        …
+          no | Database restore fails | …
+        …
+    """
     plan = run.context.plan
     seen = await in_background(
         run, "Looking for troubles", lambda: run.observe("diagnosis", decision_matrix.checks_of_troubles(plan))
@@ -36,12 +47,18 @@ async def diagnose(run: Run) -> Shown:
 
 @journaled
 async def choose_trouble(run: Run, value: str = "") -> Shown:
-    """Choose the trouble to mend: by the parameter, else the one that was found alone; a run that has a type keeps it."""
+    """Choose the trouble to fix: the parameter's, else the only one found; a run that has a type keeps it. Read-only.
+
+    Example:
+        >>> await choose_trouble(run, "restore-blocked")
+        TROUBLE = restore-blocked (parameter)
+        Chosen fix: End the sessions that keep the database from being restored
+    """
     plan = run.context.plan
     if not run.context.type:
         if not plan.troubles:
             raise Declined(
-                "The plan names no trouble that could be mended.",
+                "The plan names no trouble that could be fixed.",
                 where=str(run.folder.path),
                 state="Nothing was changed.",
                 safe_next="Add troubles to the plan, or choose a rollback type in the triage.",
@@ -55,17 +72,26 @@ async def choose_trouble(run: Run, value: str = "") -> Shown:
         if next_notebook.is_served():
             show(next_notebook.opened(run))
         raise Declined(
-            f"{kind.title} is carried out by the notebook {notebook}.",
+            f"{kind.title} is executed by the notebook {notebook}.",
             where=str(run.folder.path),
             state="Nothing was changed.",
             safe_next=f"Open {notebook}, and give it RUN = {run.folder.label}.",
         )
-    return display.line(f"To be carried out: {kind.title}")
+    return display.line(f"Chosen fix: {kind.title}")
 
 
 @journaled
 async def fix(run: Run) -> Shown:
-    """Carry out every step of the run's type, one after another, each confirmed where it must be. Changes the target."""
+    """Execute every step of the run's type, each confirmed where required. Changes the target.
+
+    Example:
+        >>> shown = await preview(run)
+        >>> await approve(run, run.state.previewed)
+        Execute preview … on rehearsal? … (parameter)
+        APPROVED …
+        >>> await fix(run)
+        End …: done (… s, planned … s): …
+    """
     done = []
     for name in run.steps:
         await widgets.confirmed(run, name)
@@ -77,13 +103,13 @@ YES_OR_NO: dict[str, Literal["yes", "no"]] = {"yes": "yes", "no": "no"}
 
 
 def words(run: Run) -> dict[str, Word]:
-    """What was last said of each symptom in this run, against the probes or back to them. Read-only."""
+    """What a person last said of each symptom in this run. Read-only."""
     said = [event.data for event in run.journal.events() if event.kind == "symptom"]
     return {data["symptom"]: Word(data["value"], data["by"]) for data in said}
 
 
 def require_known(plan: Plan, given: Mapping[str, str]) -> None:
-    """See that a parameter names symptoms of the plan, each with yes or no. Pure.
+    """Require that a parameter names symptoms of the plan, each with yes or no. Pure.
 
     Raises:
         ParametersError: It does not.
@@ -98,7 +124,7 @@ def require_known(plan: Plan, given: Mapping[str, str]) -> None:
 
 
 def scored(run: Run, found: Sequence[Result]) -> Recommendation:
-    """The matrix by what the probes found and what was said against them; journaled."""
+    """Score the matrix by the probes and by what people said; journaled."""
     advice = decision_matrix.recommend(run.context.plan, found, words(run))
     symptom = advice.row.symptom if advice.row else ""
     run.journal.append("recommended", type=advice.type, reason=advice.reason, symptom=symptom)
@@ -106,17 +132,17 @@ def scored(run: Run, found: Sequence[Result]) -> Recommendation:
 
 
 def by_probes(run: Run, found: Sequence[Result]) -> dict[str, str]:
-    """What the probes alone say of each symptom. Pure."""
+    """What the probes alone report of each symptom. Pure."""
     return {row.row.symptom: row.matches for row in decision_matrix.recommend(run.context.plan, found).rows}
 
 
 def say(run: Run, found: Sequence[Result], symptom: str, value: str, by: str) -> None:
-    """Journal what somebody says of a symptom, and what the probes say of it."""
+    """Journal what somebody says of a symptom, and what the probes report."""
     run.journal.append("symptom", symptom=symptom, value=value, probes=by_probes(run, found)[symptom], by=by)
 
 
 class Checkboxes:
-    """A checkbox for each symptom, and the matrix below them, which follows every tick until the type is chosen."""
+    """A checkbox for each symptom, and below them the matrix, which follows every tick until the type is chosen."""
 
     def __init__(self, run: Run, found: Sequence[Result]) -> None:
         self.run, self.found = run, found
@@ -128,17 +154,19 @@ class Checkboxes:
         self._matrix: Any = None
 
     def show(self) -> None:
-        """Show both; each change is journaled with who made it."""
+        """Show both; each change is journaled with its author."""
         import ipywidgets as widgets
 
         self._boxes = {row.row.symptom: self._checkbox(row) for row in self._advice.rows}
-        label = widgets.Label("Symptoms, ticked by the probes. Change what you see otherwise; it is kept with your name:")
+        label = widgets.Label(
+            "Symptoms, ticked by the probes. Correct them by what you see; each change is recorded with your name:"
+        )
         self._box = widgets.VBox([label, *self._boxes.values()])
         self._ticks = show(self._box, display_id=True)
         self._matrix = show(display.recommendation(self._advice, self.run.context.plan), display_id=True)
 
     def settle(self) -> None:
-        """Leave one static line instead of the checkboxes."""
+        """Replace the checkboxes by one static line."""
         self._box.close()
         self._ticks.update(display.ticks(self._advice))
 
@@ -157,7 +185,7 @@ class Checkboxes:
         return checkbox
 
     def _changed(self, symptom: str, ticked: bool) -> None:
-        """Take a tick in, and score again.
+        """Record a tick, and score again.
 
         The checkbox is replaced by a new one: while a cell waits, a front end sends only the first change of a widget.
         """
@@ -170,7 +198,7 @@ class Checkboxes:
         self._boxes[symptom].focus()
 
 
-_shown: dict[str, Checkboxes] = {}  # run folder -> what is shown of it in this kernel
+_shown: dict[str, Checkboxes] = {}  # run folder -> its checkboxes in this kernel
 
 
 def tick(run: Run, found: Sequence[Result]) -> None:
@@ -180,16 +208,28 @@ def tick(run: Run, found: Sequence[Result]) -> None:
 
 
 def settle(run: Run) -> None:
-    """Leave one static line of a run's checkboxes, where any are shown: its type is chosen."""
+    """Replace a run's checkboxes by one static line, as its type is chosen."""
     if boxes := _shown.pop(run.folder.id, None):
         boxes.settle()
 
 
 @journaled
 async def symptoms(run: Run, values: str = "") -> Shown | None:
-    """Probe the symptoms of the plan's decision matrix and say which rollback they ask for. Read-only.
+    """Probe the symptoms of the plan's decision matrix, and recommend a rollback. Read-only.
 
-    A person can tick them otherwise until the type is chosen; headless, `values` ("Frontend errors=no, …") does.
+    A person can correct the ticks until the type is chosen; headless, `values` does ("Frontend errors=no, …").
+
+    Example:
+        >>> await symptoms(run)
+        Symptoms: 7 of 9 PASS
+          result | check | what was seen
+          ✘ FAIL | …
+        Decision matrix
+          matches | symptom | severity | action | rollback type | seen
+        …
+          ► yes | All media missing | critical | immediate | full | …
+        …
+        Recommended: full. All media missing (critical, immediate): …
     """
     plan, given = run.context.plan, approval.read(values)
     require_known(plan, given)
@@ -210,10 +250,15 @@ async def symptoms(run: Run, values: str = "") -> Shown | None:
 
 @journaled
 async def investigate(run: Run) -> Shown:
-    """Where the matrix says “investigate first”: the findings that confirm the rollback, or clear it. Read-only."""
+    """Investigate if the matrix says “investigate first”; the findings confirm the rollback or rule it out. Read-only.
+
+    Example:
+        >>> await investigate(run)
+        No investigation is needed.
+    """
     row = decision_matrix.row_for(run, "investigate first")
     if row is None:
-        return display.line("No investigation is called for.")
+        return display.line("No investigation is needed.")
     found, verdict = await in_background(
         run, f"Investigating “{row.symptom}”", lambda: decision_matrix.investigate(run, row)
     )
@@ -222,13 +267,17 @@ async def investigate(run: Run) -> Shown:
 
 @journaled
 async def monitor(run: Run, values: str = "") -> Shown:
-    """Where the matrix says “monitor”: its checks again and again, shown as they come, until they tell. Read-only.
+    """Repeat the checks of a symptom if the matrix says “monitor”, until they decide. Read-only.
 
-    `values` ("EVERY=5, LASTS=60, FAILURES=2") says what differs from the plan.
+    `values` replaces figures of the plan ("EVERY=5, LASTS=60, FAILURES=2").
+
+    Example:
+        >>> await monitor(run, "EVERY=5, LASTS=60")
+        No monitoring is needed.
     """
     row = decision_matrix.row_for(run, "monitor")
     if row is None:
-        return display.line("No monitoring is called for.")
+        return display.line("No monitoring is needed.")
     planned = decision_matrix.planned(row, approval.read(values))
     handle = show(display.line(f"Watching “{row.symptom}” every {planned.every} s for {planned.lasts} s …"), display_id=True)
     shown = display.line("")
@@ -246,7 +295,12 @@ def triaged(run: Run) -> bool:
 
 
 def recommended(run: Run) -> str:
-    """The rollback type that the triage of this run recommends by now, "" for none. Read-only."""
+    """The rollback type that the triage of this run recommends, "" for none. Read-only.
+
+    Example:
+        >>> recommended(run)
+        'full'
+    """
     return next((e.data["type"] for e in reversed(run.journal.events()) if e.kind == "recommended"), "")
 
 
@@ -254,7 +308,7 @@ Counted = Mapping[str, tuple[str, str]]  # each option: what it would change, an
 
 
 def counted(run: Run) -> Counted:
-    """What each option of the run's type would change and lose, in numbers where those come quickly. Read-only."""
+    """What each option of the run's type would change and lose, in numbers if counted quickly. Read-only."""
     found = {}
     for option in run.context.plan.types[run.context.type].options:
         found[option] = ("nothing in the data", "nothing")
@@ -279,33 +333,50 @@ def _counted(step: Step) -> tuple[str, str] | None:
 
 @journaled
 async def choose(run: Run, name: str, value: str, override: str = "", *, again: bool = False) -> str:
-    """Choose the rollback TYPE or the OPTION, and leave one static line that says what and by whom.
+    """Choose the rollback TYPE or the OPTION, and leave one line that names the choice and who made it.
 
-    Without a `value`, the TYPE that triage recommends is suggested, also where that changes meanwhile; headless it is taken.
-    A type other than that needs a reason: typed, or headless as `override`.
+    Without a `value`, the TYPE that triage recommends is suggested, even if it changes meanwhile; headless it is taken.
+    Another type needs a reason: typed, or headless as `override`. Read-only.
+
+    Example:
+        >>> await choose(run, "TYPE", "")
+        TYPE = full (parameter)
+        'full'
+        >>> await choose(run, "OPTION", "A")
+        OPTION = A (parameter)
+        'A'
     """
     match name:
         case "TYPE":
             return await _type(run, value, override, again)
         case "OPTION":
             return await _option(run, value, again)
-    raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="TYPE or OPTION.")
+    raise ParametersError(f"There is no choice named {name}.", state="Nothing was changed.", safe_next="Use TYPE or OPTION.")
 
 
 @journaled
 async def choose_details(run: Run, values: str, *, again: bool = False) -> dict[str, str]:
-    """Choose what else the option leaves open; headless, `values` ("NAME=value, …") says what differs from the plan."""
-    wanted = approval.read(values)
-    approval.require_known(wanted, run.details())
+    """Choose what the option leaves open; headless, `values` replaces choices of the plan ("NAME=value, …"). Read-only.
+
+    Example:
+        >>> await choose_details(run, "EDITED=keep")
+        STRATEGY = auto (parameter)
+        TRIGGERS = fire (parameter)
+        EDITED = keep (parameter)
+        CODE = revert (parameter)
+        {'STRATEGY': 'auto', 'TRIGGERS': 'fire', 'EDITED': 'keep', 'CODE': 'revert'}
+    """
+    given = approval.read(values)
+    approval.require_known(given, run.details())
     made = {}
     for name, (options, planned) in run.details().items():
-        if name not in wanted and not run.asks_for(name):
+        if name not in given and not run.asks_for(name):
             continue
         if before := widgets.chosen_before(run, name, options, again):
             made[name] = before
             continue
         with asked(run, name):
-            made[name], by = await choice(name, options, wanted.get(name, planned))
+            made[name], by = await choice(name, options, given.get(name, planned))
         run.choose(name, made[name], by)
     return made
 
@@ -327,24 +398,24 @@ async def _type(run: Run, value: str, override: str, again: bool) -> str:
     if chosen != (advised := recommended(run)) and triaged(run):
         question = f"Why {chosen} and not what triage recommends ({advised or 'nothing'})?"
         run.override(advised, chosen, await reason("OVERRIDE", question, override))
-    carried_out = plan.carried_out(chosen)
-    if carried_out != chosen:
+    executed = plan.carried_out(chosen)
+    if executed != chosen:
         why = f"{plan.types[chosen].because} By the compatibility table, {plan.alone(chosen)}."
-        show(display.line(f"{plan.types[chosen].title} is carried out as {carried_out}: {why}"))
-    run.choose("TYPE", carried_out, by)
+        show(display.line(f"{plan.types[chosen].title} is executed as {executed}: {why}"))
+    run.choose("TYPE", executed, by)
     settle(run)
     return chosen
 
 
 def consequence(plan: Plan, name: str) -> str:
-    """How long a type takes, how long services are down, and whether data changes, in a line. Pure."""
+    """The time and outage of a type, and whether it changes data, in one line. Pure."""
     kind = plan.types[name]
     if kind.by_hand:
         return f"By hand: {kind.by_hand}"
     done = plan.carried_out(name)
     of = estimates.ways(plan, done)
     data = any(isinstance(step, DatabaseStep) for steps in of for step in steps)
-    loses = "Data changes: what users lose is counted per option, next." if data else "No data changes, so users lose none."
+    loses = "Data changes; the loss is counted for each option, next." if data else "No data changes, so users lose nothing."
     return f"{f'Executed as {done}. ' * (done != name)}{estimates.planned(*of)}. {loses}"
 
 

@@ -1,4 +1,4 @@
-"""Choices and confirmations: a widget that is awaited where a person sits, a validated parameter where none does."""
+"""Choices and confirmations: a widget in an attended kernel, a validated parameter in a headless one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from runbook_lib.run.approval import require_reason
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown, line
 
-WAKE = 0.2  # seconds after which a waiting cell looks whether the kernel was interrupted, or a suggestion has changed
-RECOMMENDED = "► {} (recommended)"  # by shape and word, never by colour alone
-LIVE = "runbook-live"  # by which JupyterLab's settings here know a cell that waits or acts: no key runs it again
+WAKE = 0.2  # seconds between two looks for an interrupt or a changed suggestion
+RECOMMENDED = "► {} (recommended)"  # by shape and word, not by colour alone
+LIVE = "runbook-live"  # JupyterLab's settings keep keys from running a cell with this class again
 
 NONE: Mapping[str, str] = {}
 
-elsewhere: list[Callable[[Any], None]] = []  # get each question that waits, and None once none does
+elsewhere: list[Callable[[Any], None]] = []  # called with each pending question, and None once it is answered
 
 
 def attended() -> bool:
-    """Whether a person can answer: RUNBOOK_HEADLESS says no, else a kernel tells by whether it may ask for input."""
+    """Whether a person can answer: no with RUNBOOK_HEADLESS, else if the kernel may ask for input."""
     if os.environ.get("RUNBOOK_HEADLESS"):
         return False
     kernel = getattr(get_ipython(), "kernel", None)
@@ -44,10 +44,10 @@ async def choice(
     question: str = "",
     consequences: Mapping[str, str] = NONE,
 ) -> tuple[str, str]:
-    """One of `options` (value -> description): the parameter's where nobody sits, else the one whose button is clicked.
+    """Choose one of `options` (value -> description): by a button, or headless by the parameter.
 
-    A person is recommended `value`, or what `suggested` says by now: it is shown first. What an option would mean is
-    shown below its button.
+    A person sees `value`, or what `suggested` returns, first and as recommended. The consequence of an option is
+    below its button.
 
     Returns the value and who chose it, "parameter" or "operator".
 
@@ -63,7 +63,7 @@ async def choice(
     if not attended():
         if not value:
             raise ParametersError(
-                f"{name} is empty, and nobody is there to choose.",
+                f"{name} is empty, and a headless run cannot ask.",
                 state="Nothing was changed.",
                 safe_next=f"Give it one of: {', '.join(options)}.",
             )
@@ -76,7 +76,7 @@ async def choice(
 
 
 class _Choice:
-    """A button for each option, with what it would mean below; the recommended one comes first."""
+    """A button for each option, with its consequence below; the recommended one comes first."""
 
     def __init__(self, heading: str, options: Mapping[str, str], consequences: Mapping[str, str], recommended: str) -> None:
         import ipywidgets as widgets
@@ -94,7 +94,7 @@ class _Choice:
         self.box = widgets.VBox(self._ordered())
 
     def recommend(self, recommended: str) -> None:
-        """Show this option first, and say that it is recommended; the others follow in their order."""
+        """Show this option first, as recommended; the others keep their order."""
         if recommended == self._recommended:
             return
         self._recommended = recommended
@@ -119,10 +119,10 @@ def _means(consequence: str) -> str:
 
 
 async def confirmation(question: str, answer: str, value: str) -> str:
-    """Have `answer` given: by the parameter where nobody sits, typed by a person else. Returns who gave it.
+    """Require `answer`: typed by a person, or headless as the parameter. Returns who gave it.
 
     Raises:
-        Declined: The parameter, or what was typed, is not the answer.
+        Declined: The parameter or the typed text is not the answer.
     """
     if not attended():
         if value != answer:
@@ -140,7 +140,7 @@ async def confirmation(question: str, answer: str, value: str) -> str:
     typed = widgets.Text(description="Type", placeholder=answer, continuous_update=False)
     press = widgets.Button(description="Confirm")
     press.on_click(lambda _: given.give(typed.value.strip()))
-    box = widgets.VBox([widgets.Label(f"{question} Type {answer} to go on."), typed, press])
+    box = widgets.VBox([widgets.Label(f"{question} Type {answer} to continue."), typed, press])
     found = await given.to(box, lambda text: f"{question} {text or '(nothing typed)'} (operator)")
     if found != answer:
         raise Declined(
@@ -152,7 +152,7 @@ async def confirmation(question: str, answer: str, value: str) -> str:
 
 
 async def reason(name: str, question: str, value: str) -> str:
-    """A reason of at least three words: the parameter's where nobody sits, typed by a person else.
+    """Require a reason of at least three words: typed by a person, or headless as the parameter.
 
     Raises:
         ParametersError: It says too little.
@@ -174,11 +174,10 @@ async def reason(name: str, question: str, value: str) -> str:
 
 
 class _Answer:
-    """An answer that a click gives while a cell awaits it; one click, one answer.
+    """An answer that a click gives to a waiting cell; one click, one answer.
 
-    Until that cell ends, a front end sends every click but only the first new state of a widget, since ipykernel 7.4
-    tells it of no idle state. So a choice is a button of its own, and a wrong text ends the cell instead of being
-    corrected in place.
+    Until the cell ends, a front end sends every click, but only the first new state of a widget: since ipykernel 7.4
+    there is no idle state. So each choice is its own button, and a wrong text ends the cell.
     """
 
     def __init__(self) -> None:
@@ -186,13 +185,13 @@ class _Answer:
         self._future: asyncio.Future[str] = self._loop.create_future()
 
     def give(self, value: str) -> None:
-        """Answer, from whatever thread the click comes on; the first answer counts."""
+        """Answer from any thread; the first answer counts."""
         self._loop.call_soon_threadsafe(self._settle, value)
 
     async def to(self, box: Any, said: Callable[[str], str], meanwhile: Callable[[], None] | None = None) -> str:
-        """Show `box` until the answer is given, doing `meanwhile` now and then; then only one static line is left."""
+        """Show `box` until the answer is given, calling `meanwhile` now and then; then show one static line."""
         box.add_class(LIVE)
-        _told_elsewhere(box)  # first, since what is shown there moves what stands below it, this box too
+        _show_elsewhere(box)  # first, as it moves what is below it, this box too
         handle = show(box, display_id=True)
         try:
             while not self._future.done():
@@ -201,7 +200,7 @@ class _Answer:
                     meanwhile()
         finally:
             box.remove_class(LIVE)
-            _told_elsewhere(None)
+            _show_elsewhere(None)
         found = self._future.result()
         if handle is None:
             show(line(said(found)))
@@ -214,19 +213,19 @@ class _Answer:
             self._future.set_result(value)
 
 
-def _told_elsewhere(box: Any) -> None:
-    for tell in elsewhere:
-        tell(box)
+def _show_elsewhere(box: Any) -> None:
+    for show_box in elsewhere:
+        show_box(box)
 
 
 NOTHING = Shown("", "")
 
 
 class Gate:
-    """The place below a banner where a question that waits can be called up, and answered as in its own cell.
+    """The place below a banner where a pending question can be opened and answered as in its own cell.
 
-    What offers it is made before there is a question: with its first widget a page asks an older kernel (ipykernel 7.3)
-    for the thread that clicks are read on, and a click before that one is there waits for the cell that waits for it.
+    Its widgets are made before there is a question: with the first widget, a page asks an older kernel (ipykernel 7.3)
+    for the thread that reads clicks. A click before that would wait for the cell that waits for the click.
     """
 
     def __init__(self, always: Sequence[Any] = ()) -> None:
@@ -235,18 +234,18 @@ class Gate:
         self._always = ipywidgets.HBox(always) if always else NOTHING
         button = ipywidgets.Button(description="Ask me here", layout={"width": "max-content"})
         button.on_click(lambda _: self._handle.update(self._question))
-        label = ipywidgets.Label("A question waits in the cell marked [*]. Is it gone from there, as after Shift+Enter?")
+        label = ipywidgets.Label("A question is open in the cell marked [*]. If you cannot see it there:")
         self._offer = ipywidgets.HBox([*always, label, button])
         self._question: Any = None
         self._handle: Any = None
 
     def show(self) -> None:
-        """Take the place; the latest one gets each question."""
+        """Show this place; the latest one gets each question."""
         self._handle = show(self._always, display_id=True)
         elsewhere[:] = [*(each for each in elsewhere if not isinstance(getattr(each, "__self__", None), Gate)), self.put]
 
     def put(self, box: Any) -> None:
-        """Offer the question that waits, or nothing once it is answered."""
+        """Offer the pending question, or nothing once it is answered."""
         self._question = box
         if self._handle is not None:
             self._handle.update(self._always if box is None else self._offer)
@@ -254,7 +253,7 @@ class Gate:
 
 @contextmanager
 def asked(run: Run, question: str) -> Iterator[None]:
-    """Note that a person is asked while the block runs; where nobody sits, nothing is noted."""
+    """Journal that a person is asked while the block runs; headless, nothing is journaled."""
     if not attended():
         yield
         return
@@ -266,21 +265,21 @@ def asked(run: Run, question: str) -> Iterator[None]:
 
 
 def chosen_before(run: Run, name: str, options: Mapping[str, str], again: bool = False) -> str:
-    """What a person chose in this run by that name, shown as such; "" where nobody did, or it is to be chosen again."""
+    """Show and return what a person chose in this run by that name; "" if nobody did, or to choose again."""
     if again or not attended():
         return ""
     made = [event.data for event in run.journal.events() if event.kind == "chosen" and event.data["name"] == name]
     if not made or made[-1]["by"] != "operator" or made[-1]["value"] not in options:
         return ""
     value = str(made[-1]["value"])
-    show(display.line(f"{name} = {value} (operator, as chosen before; to choose again, add again=True)"))
+    show(display.line(f"{name} = {value} (operator, as chosen before; to choose again, add again=True to the call)"))
     return value
 
 
 async def confirmed(run: Run, name: str, *, undo: bool = False) -> None:
-    """Have a person confirm a step on production by the target's name, and an irreversible one a second time.
+    """Require a person to confirm a step on production by the target's name, and an irreversible one again.
 
-    What is done already needs no confirmation, and where nobody sits, the approval is all there is.
+    A finished step needs no confirmation; headless, the approval is enough.
 
     Raises:
         Declined: Something else was typed.
@@ -288,7 +287,7 @@ async def confirmed(run: Run, name: str, *, undo: bool = False) -> None:
     if not attended() or name not in run.context.plan.steps or (run.state.step(name).is_done and not undo):
         return
     target, title = run.context.target, run.context.plan.steps[name].title
-    verb = "Undo" if undo else "Carry out"
+    verb = "Undo" if undo else "Execute"
     if target.is_production:
         question = f"{verb} “{title}” on {target.name}?"
         with asked(run, question):
@@ -298,19 +297,19 @@ async def confirmed(run: Run, name: str, *, undo: bool = False) -> None:
 
 
 async def confirmed_for_good(run: Run, name: str, digest: str) -> None:
-    """Have a person confirm by its name a step that nothing undoes, as the previews of that digest say.
+    """Require a person to confirm by its name a step that the previews of that digest call irreversible.
 
     Raises:
         Declined: Something else was typed.
     """
     if attended() and is_irreversible(run, name, digest):
-        question = f"“{run.context.plan.steps[name].title}” CANNOT BE UNDONE. Carry it out?"
+        question = f"“{run.context.plan.steps[name].title}” CANNOT BE UNDONE. Execute it?"
         with asked(run, question):
             await confirmation(question, name, "")
 
 
 def is_irreversible(run: Run, name: str, digest: str) -> bool:
-    """Whether a step is irreversible by the previews of that digest; one that says nothing of it counts as so. Read-only."""
+    """Whether a step is irreversible by the previews of that digest; unknown counts as irreversible. Read-only."""
     previewed = [e.data for e in run.journal.events() if e.kind == "previewed" and e.data["digest"] == digest]
     shown = [preview for data in previewed[-1:] for preview in data["shown"] if preview["step"] == name]
     return any(one.get("irreversible", True) for one in shown)

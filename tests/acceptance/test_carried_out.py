@@ -1,4 +1,4 @@
-"""Rollbacks carried out to their end without a person, each once, by what it leaves; and the same with a person."""
+"""Rollbacks executed to their end without a person, each once, by what it leaves; and the same with a person."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -25,8 +25,8 @@ QUICK, FULL = ("frontend-errors", "frontend", "02-quick-rollback"), ("all-media-
 
 
 @dataclass(frozen=True)
-class CarriedOut:
-    """A run that nobody attended, and what was looked at before and after it."""
+class Executed:
+    """A run that nobody attended, and the values read before and after it."""
 
     run: Run
     outcome: lifecycle.Outcome
@@ -35,29 +35,29 @@ class CarriedOut:
     after: Any
 
 
-def carried_out(run: Run, look: Callable[[], Any]) -> CarriedOut:
+def executed(run: Run, look: Callable[[], Any]) -> Executed:
     before, earlier = look(), len(run.journal.events())
     outcome = conductor.carry_out(run.folder.path, as_previewed, {}, ignore)
-    return CarriedOut(run, outcome, run.journal.events()[earlier:], before, look())
+    return Executed(run, outcome, run.journal.events()[earlier:], before, look())
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> CarriedOut:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Executed:
     """The quick rollback, with the backend's commit before and after."""
     with beginning(tmp_path_factory.mktemp("quick")) as begin, up(QUICK[0]):
         run = begin(QUICK[1])
-        return carried_out(run, lambda: run.context.checkout("backend").head())
+        return executed(run, lambda: run.context.checkout("backend").head())
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> CarriedOut:
+def full(tmp_path_factory: pytest.TempPathFactory) -> Executed:
     """The full rollback from triage to close-out, with the users' rows and their uploads before and after."""
     own = "SELECT id, content, media_url, replied_to_message_id, created_at FROM messages ORDER BY id"
     uploads = "SELECT count(*) FROM messages, jsonb_array_elements(attachments) e WHERE e->>'source' = 'upload'"
     with beginning(tmp_path_factory.mktemp("full")) as begin, up(FULL[0]) as running:
         run = begin("")
         assert conductor.execute(run.folder.path, "01-triage", {}, ignore) is None
-        done = carried_out(run, lambda: (asked(running, own), asked(running, uploads)))
+        done = executed(run, lambda: (asked(running, own), asked(running, uploads)))
         conductor.execute(run.folder.path, "04-verification", {}, ignore)
         conductor.execute(run.folder.path, "05-close-out", {"NOTES": "A note of the tester."}, ignore)
     return done
@@ -110,7 +110,7 @@ def with_a_person(begin: Begin, fault: str, type_name: str, notebook: str) -> Ru
 
 
 def execute(client: BlockingKernelClient, code: str) -> None:
-    """Execute a cell as a person does: what is recommended is clicked, what is to be typed is typed and confirmed."""
+    """Execute a cell as a person does: click the recommendation, type the requested text and confirm it."""
     cell, answered = Cell(client, code), set[str]()
 
     def settled() -> bool:
@@ -130,7 +130,7 @@ def execute(client: BlockingKernelClient, code: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_notebooks_lead_from_triage_to_a_verified_and_readable_end(full: CarriedOut) -> None:
+def test_the_notebooks_lead_from_triage_to_a_verified_and_readable_end(full: Executed) -> None:
     state, folder = full.run.state, full.run.folder.path
 
     assert (full.outcome.status, state.type) == ("verified", "full")
@@ -150,14 +150,14 @@ def test_the_notebooks_lead_from_triage_to_a_verified_and_readable_end(full: Car
     assert profiles.of(folder) is None
 
 
-def test_users_rows_are_kept_and_what_they_posted_in_between_too(full: CarriedOut) -> None:
+def test_users_rows_are_kept_and_what_they_posted_in_between_too(full: Executed) -> None:
     rows, uploads = full.before
 
     assert (len(rows) > 0, uploads[0][0] > 0) == (True, True)
     assert full.after == full.before
 
 
-def test_quick_reverts_the_frontend_and_shows_that_the_api_serves_it(quick: CarriedOut) -> None:
+def test_quick_reverts_the_frontend_and_shows_that_the_api_serves_it(quick: Executed) -> None:
     steps = quick.run.state.steps
 
     assert quick.outcome.status == "verified"
@@ -170,7 +170,7 @@ def test_quick_reverts_the_frontend_and_shows_that_the_api_serves_it(quick: Carr
 def test_a_run_with_a_person_leaves_the_journal_of_one_without(
     request: pytest.FixtureRequest, begin: Begin, name: str, scenario: tuple[str, str, str]
 ) -> None:
-    alone: CarriedOut = request.getfixturevalue(name)
+    alone: Executed = request.getfixturevalue(name)
     seated = with_a_person(begin, *scenario)
 
     assert alone.outcome.status == "verified"

@@ -42,7 +42,7 @@ def test_the_dry_run_locks_access_share_at_most_and_changes_nothing(broken: Stac
     with run.context.adapters.postgres.connect() as connection:
         shape = catalog(connection)
 
-    # Nothing but ACCESS SHARE is granted beside EXCLUSIVE: whatever asks for more waits, and fails.
+    # Nothing but ACCESS SHARE is granted next to EXCLUSIVE: whatever asks for more waits, and fails.
     with psycopg.connect(conninfo) as application:
         application.execute(f"LOCK TABLE {TABLES} IN EXCLUSIVE MODE")
         before = application.execute(rows).fetchone()

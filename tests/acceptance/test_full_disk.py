@@ -1,4 +1,4 @@
-"""A run folder on a disk that is full: each try ends with a clear error, and the same command goes on once there is room."""
+"""A run folder on a disk that is full: each try ends with a clear error, and the same command resumes once there is room."""
 
 import os
 import subprocess

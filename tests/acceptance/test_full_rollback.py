@@ -61,7 +61,7 @@ def test_one_untouched_cell_corrupted_meanwhile_stops_the_run(
     ("spoiled", "told"),
     [
         pytest.param(False, "in this run's backup and not in the table: 7, 11\\n", id="named"),
-        pytest.param(True, "which rows are gone could not be read out of before_rollback_", id="the backup cannot be read"),
+        pytest.param(True, "the missing rows could not be read from before_rollback_", id="the backup cannot be read"),
     ],
 )
 def test_rows_that_go_meanwhile_stop_the_run_and_its_backup_names_them(
@@ -87,7 +87,7 @@ def test_rows_that_go_meanwhile_stop_the_run_and_its_backup_names_them(
 
 
 @pytest.mark.slow
-def test_a_step_killed_in_the_middle_is_picked_up_in_the_same_folder(broken: Stack, begin: Begin) -> None:
+def test_a_step_killed_in_the_middle_is_resumed_in_the_same_folder(broken: Stack, begin: Begin) -> None:
     run = begin("full")
     digest = as_previewed(run)
     run.close_adapters()
@@ -174,7 +174,7 @@ def test_an_older_server_can_take_the_embedded_ones_place(
     assert left == []
 
 
-def test_a_conflict_is_told_again_when_the_preview_is_taken_again(broken_frontend: Stack, begin: Begin) -> None:
+def test_a_conflict_is_shown_again_when_the_preview_is_repeated(broken_frontend: Stack, begin: Begin) -> None:
     checkout = broken_frontend.root / "frontend"
     (checkout / "src" / "app.js").write_text("something else altogether\n")
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--all", "--message=Rewrite"]

@@ -47,7 +47,7 @@ def held(stack: Stack) -> Iterator[psycopg.Connection]:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether a process goes on; one that has ended and is waited for by nobody does not."""
+    """Whether a process still runs; an ended one that nobody has reaped does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

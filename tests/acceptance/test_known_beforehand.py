@@ -13,6 +13,7 @@ import pytest
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import lifecycle
 
+from ..support.commands import words
 from ..support.places import PLAN, TARGET
 from ..support.stacks import RUNBOOK, asked, up
 
@@ -58,14 +59,14 @@ def test_plan_and_run_refuse_an_impossible_strategy_before_downtime(stack: Stack
     planned = json.loads(plan("--choose", "STRATEGY=swap", "--json").stdout)
     text = plan("--choose", "STRATEGY=swap")
 
-    carried_out = runbook("run", planned["run"], "--approve", planned["digest"])
+    executed = runbook("run", planned["run"], "--approve", planned["digest"])
 
     assert planned["exit_code"] == 3
     assert [(o["name"], o["status"]) for o in planned["obstacles"]] == [("clear-backfill: strategy", "FAIL")]
-    assert (text.returncode, "To carry it out" in text.stdout) == (3, False)
-    assert text.stdout.rstrip().splitlines()[-1].strip() == "Safe next: Fix the cause; then take a new preview."
-    assert "every changed row's time of change is to be touched" in text.stdout
-    assert (carried_out.returncode, "The strategy is possible here" in carried_out.stderr) == (3, True)
+    assert (text.returncode, "To execute it:" in text.stdout) == (3, False)
+    assert text.stdout.rstrip().splitlines()[-1].strip() == "Safe next: Fix the cause; then preview again."
+    assert "every changed row's time of change must be set" in words(text.stdout)
+    assert (executed.returncode, "The strategy is possible here" in words(executed.stderr)) == (3, True)
     run = lifecycle.open_existing(Path(planned["run"]))
     assert (run.state.steps, run.state.approved) == ({}, "")
     assert all(run.context.adapters.services.is_running(name) for name in run.context.plan.services)
@@ -79,8 +80,8 @@ def test_a_view_on_a_column_stops_the_plan_of_option_b(stack: Stack, plan: Plan)
         finally:
             owner.execute("DROP VIEW looks")
 
-    assert (done.returncode, "To carry it out" in done.stdout) == (3, False)
-    assert "view looks" in done.stdout.rstrip().splitlines()[-4] + done.stdout.rstrip().splitlines()[-5]
+    assert (done.returncode, "To execute it:" in done.stdout) == (3, False)
+    assert "view looks" in words(done.stdout).rpartition(" cannot be approved: ")[2]
 
 
 def test_a_table_that_a_dump_may_not_read_stops_the_plan(stack: Stack, plan: Plan) -> None:
@@ -125,7 +126,7 @@ def test_a_service_without_a_known_version_is_unknown_and_waived_by_name(stack: 
     assert "--waive 'start-services: versions: REASON'" in planned["error"]
     assert (
         waived.returncode,
-        f"To approve it: runbook run {planned['run']} --approve {planned['digest']}" in waived.stderr,
+        f"To approve and execute it: runbook run {planned['run']} --approve {planned['digest']}" in words(waived.stderr),
     ) == (1, True)
 
 

@@ -37,7 +37,7 @@ LABEL {LABEL}=$REVISION
 WORKDIR /app
 COPY . /app
 """
-# The image's label must be the commit that was built: compose takes it from a file that the build leaves beside its result.
+# The image's label must be the commit that was built: compose takes it from a file that the build leaves next to its result.
 BUILD = """
 import json, pathlib, subprocess, sys
 subprocess.run([sys.executable, "build.py"], check=True)

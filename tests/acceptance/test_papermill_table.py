@@ -156,7 +156,7 @@ def test_a_kernel_does_not_wait_in_its_exit_for_what_nobody_passes_on(tmp_path: 
     assert "KeyboardInterrupt" not in said
 
 
-def test_no_kernel_goes_on_when_papermill_is_killed(tmp_path: Path) -> None:
+def test_no_kernel_keeps_running_when_papermill_is_killed(tmp_path: Path) -> None:
     cell = "import os, time; from pathlib import Path; Path('pid').write_text(str(os.getpid())); time.sleep(60)"
     process = start(tmp_path, cell)
     wait_for(tmp_path / "pid")

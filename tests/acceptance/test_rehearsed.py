@@ -43,7 +43,7 @@ def test_a_rehearsal_counts_elsewhere_until_the_schema_is_another(places: tuple[
         rehearsal.close_adapters()
     with up("none") as stack:
         run = lifecycle.open_new(plan, production, "full", **about)  # type: ignore[arg-type]
-        with pytest.raises(PreconditionError, match=r"no green rehearsal of .* is on record in the schema runbook"):
+        with pytest.raises(PreconditionError, match=r"no green rehearsal of .* is recorded in the schema runbook"):
             run.prerequisites()
         of_target(run.context.target, tmp_path).add(record.name, record.text())
 

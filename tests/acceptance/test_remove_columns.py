@@ -64,7 +64,7 @@ def test_while_the_feature_runs_its_columns_are_not_removed(broken: Stack, tmp_p
 
     assert "still connected: pid" in error.value.what
     assert "backend runs" in error.value.what
-    assert "its repository still holds the feature" in error.value.what
+    assert "its repository still has the feature" in error.value.what
     run.close_adapters()
 
 

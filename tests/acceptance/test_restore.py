@@ -76,7 +76,7 @@ def test_every_step_of_option_c_can_be_undone(sound: Stack, tmp_path: Path) -> N
     assert {r.status for r in lifecycle.verify(run)} == {"PASS"}
     assert asked() != before
 
-    with pytest.raises(Declined, match="later steps stand") as declined:
+    with pytest.raises(Declined, match="later steps depend") as declined:
         engine.undo(run, "swap-database")  # the old database would come back as it was fenced, with no record of that
     assert "(let-application-in)" in declined.value.safe_next
 

@@ -63,7 +63,7 @@ def test_the_page_has_a_widget_before_the_first_question(execute: Execute) -> No
     assert opened.of("ButtonModel")
 
 
-def test_abort_is_heard_while_the_step_runs_and_leaves_it_to_be_taken_up(execute: Execute, tmp_path: Path) -> None:
+def test_abort_ends_a_running_step_which_can_be_resumed(execute: Execute, tmp_path: Path) -> None:
     done(execute, "run = seated(endless=True)")
 
     cell = execute(APPLY)
@@ -76,14 +76,14 @@ def test_abort_is_heard_while_the_step_runs_and_leaves_it_to_be_taken_up(execute
     assert cell.says("Ended between two batches")
 
 
-def test_abort_clicked_before_the_step_is_at_work_is_told_to_it_once_it_is(execute: Execute, tmp_path: Path) -> None:
+def test_an_abort_clicked_before_the_step_begins_reaches_it_once_it_does(execute: Execute, tmp_path: Path) -> None:
     held_by = tmp_path / "held"
     held_by.touch()
     done(execute, f"from pathlib import Path; run = seated(endless=True, held_by=Path({str(held_by)!r}))")
 
     cell = execute(APPLY)
     cell.click(cell.button("Abort"))
-    cell.until(lambda: cell.says("asked for: abort, which it gets as soon as it can"))
+    cell.until(lambda: cell.says("requested: abort; it takes effect as soon as possible"))
     assert kinds(tmp_path) == []
     held_by.unlink()
     cell.click(cell.button("stop"))
@@ -151,7 +151,7 @@ def test_retry_does_the_failed_step_again_in_the_same_cell(execute: Execute, tmp
     cell.click(cell.button("retry"))
     cell.until(lambda: cell.idle)
 
-    assert [text for text in ("The tool broke.", "Half of it is there.", "Mend it.") if not cell.says(text)] == []
+    assert [text for text in ("The tool broke.", "Half of it is there.", "Fix it.") if not cell.says(text)] == []
     assert kinds(tmp_path) == ["started", "failed", "chosen-after-failure", "started", "applied"]
 
 

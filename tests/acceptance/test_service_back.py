@@ -51,7 +51,7 @@ def test_before_the_middle_it_leads_back_and_after_it_forward_to_verified(broken
     walked = asked(run, "--approve", told["digest"])
     assert (walked["done"], walked["outcome"]["status"]) == (["stop-services"], "service-back")
     said = CliRunner().invoke(commands, ["status", str(run.folder.path)]).stdout
-    assert ("Outcome: service-back, every service runs again" in said, "Next: `runbook run`" in said) == (True, True)
+    assert ("SERVICE BACK, NOT FINISHED" in said, "$ runbook run " in said) == (True, True)
     assert "SERVICE BACK, NOT FINISHED" in (run.folder.path / "report.html").read_text()
     assert {r.status for r in run.observe("back", ["services-running"])} == {"PASS"}
 

@@ -11,7 +11,7 @@ from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, by_hand, lifecycle
 
-from ..support.sheets import carried_out, state_of
+from ..support.sheets import executed, state_of
 from ..support.stacks import RUNBOOK, as_previewed, ignore, up
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def test_a_full_rollback_by_hand_leaves_what_the_run_leaves(begin: Begin, tmp_pa
         run, file = begin("full"), tmp_path / "sheet.md"
         run.previews()
         subprocess.run([RUNBOOK, "sheet", str(run.folder.path), "-o", str(file)], check=True, capture_output=True)
-        said = carried_out(file.read_text(), running.database.server.tools, "rehearsal")
+        said = executed(file.read_text(), running.database.server.tools, "rehearsal")
 
         assert [line for line, code, _ in said if code] == [next(line for line, _, _ in said if line.startswith("rm "))]
         assert left(running, run) == wanted

@@ -1,4 +1,4 @@
-"""Option A by a swap, by the notebook on real parts; what is owed afterwards is purged by the command line."""
+"""Option A by a swap, by the notebook on real parts; the command line purges the pending cleanup."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_swap_is_chosen_verified_and_purged(broken: Stack, untouching: Path, t
 
     assert outcome.status == "verified", outcome
     assert run.state.steps["clear-backfill"].outcome["strategy"] == "swap"
-    assert any("indexes on the column are dropped meanwhile" in line for line in would)
+    assert any("indexes on the column are dropped during the step" in line for line in would)
     assert set(run.state.pending) == {"old-column", *BUILT_BEFORE}
     conductor.execute(run.folder.path, "05-close-out", {}, lambda text: None)
     closed = nbformat.read(run.folder.path / "05-close-out.ipynb", as_version=4)

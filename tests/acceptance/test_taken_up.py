@@ -32,7 +32,7 @@ def test_another_machine_completes_a_run_and_the_first_no_longer_can(
     assert (second.state.handovers, second.context.operator) == (({"from": "tester", "to": "Kim"},), "Kim")
     assert second.folder.id == first.folder.id
     assert second.folder.path != first.folder.path
-    with pytest.raises(PreconditionError, match="taken up on another machine"):
+    with pytest.raises(PreconditionError, match="resumed on another machine"):
         engine.apply(first, "revert-backend")
     assert first.state.step("revert-backend").status == "pending"
 

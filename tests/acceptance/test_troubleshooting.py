@@ -1,4 +1,4 @@
-"""The plan's three troubles on real parts: each is found by the notebook, and mended through the step loop."""
+"""The plan's three troubles on real parts: the notebook finds each, and the step loop fixes it."""
 
 import shutil
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def diagnosed(run: Run) -> str:
     return problem.status
 
 
-def test_a_frontend_built_from_a_stale_cache_is_found_and_built_anew(broken_frontend: Stack, begin: Begin) -> None:
+def test_a_frontend_built_from_a_stale_cache_is_found_and_rebuilt(broken_frontend: Stack, begin: Begin) -> None:
     built = broken_frontend.root / "frontend" / "dist"
     shutil.copytree(built, broken_frontend.root / "feature")
     rollback = begin("frontend")

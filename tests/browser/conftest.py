@@ -18,7 +18,7 @@ OLDER = pytest.param("7.3", marks=pytest.mark.older)
 
 @pytest.fixture(scope="module", params=["7.4", OLDER], ids=lambda version: f"ipykernel-{version}")
 def kernel(request: pytest.FixtureRequest) -> str:
-    """The version of ipykernel that the notebooks run on: what an awaiting cell is told differs between them."""
+    """The version of ipykernel that the notebooks run on: what an awaiting cell receives differs between them."""
     version: str = request.param
     return version
 

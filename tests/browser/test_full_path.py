@@ -14,7 +14,7 @@ SHOWN = ["await open_run", "await check_prerequisites", "await preview", "await 
 TOO_WIDE = """outputs => outputs
     .filter(o => o.scrollWidth > o.clientWidth + 1)
     .map(o => `${o.closest('.jp-Cell').textContent.trim().slice(0, 60)}: ${o.scrollWidth} > ${o.clientWidth}`)"""
-ILLEGIBLE = """outputs => {  // texts whose contrast with what is behind them is below 3
+ILLEGIBLE = """outputs => {  // texts whose contrast with what is behind them is below 4.5
     const channels = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
     const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255)
         .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
@@ -31,7 +31,7 @@ ILLEGIBLE = """outputs => {  // texts whose contrast with what is behind them is
         if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
         const [a, b] = [channels(getComputedStyle(e).color), behind(e)].map(luminance);
         const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (contrast < 3) bad.add(`${contrast.toFixed(1)}: ${e.textContent.trim().slice(0, 60)}`);
+        if (contrast < 4.5) bad.add(`${contrast.toFixed(1)}: ${e.textContent.trim().slice(0, 60)}`);
     }
     return [...bad];
 }"""
@@ -52,7 +52,7 @@ def walked(kernel: str, browser: Browser) -> Iterator[tuple[Served, Seat]]:
         seat.until_at("03-full-rollback-option-A")
         seat.run_all()
         seat.choose_details()
-        seat.show(seat.waiting("Carry out preview"))
+        seat.show(seat.waiting("Execute preview"))
         seat.picture("approval")
         seat.approve()
         expect(seat.output("await close(run)")).to_contain_text(re.compile("VERIFIED|Error"), timeout=2 * STEP)
@@ -90,3 +90,18 @@ def test_what_is_shown_is_legible_in_both_themes(walked: tuple[Served, Seat], sc
         seat.picture(f"{scheme}-{number}")
 
     assert seat.notebook.locator(".jp-OutputArea-output").evaluate_all(ILLEGIBLE) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_legible_and_needs_no_sideways_scrolling(
+    browser: Browser, walked: tuple[Served, Seat], scheme: str
+) -> None:
+    lab, _ = walked
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto((lab.folder / "report.html").as_uri())
+    expect(page.get_by_text("What is pending?")).to_be_in_viewport()
+    page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.locator("body").evaluate_all(ILLEGIBLE) == []
+    page.close()

@@ -1,4 +1,4 @@
-"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run goes on from its journal."""
+"""In the middle of a step: the page closed, the kernel interrupted, then restarted; the run resumes from its journal."""
 
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
@@ -42,7 +42,7 @@ def pause_as_it_begins(channel: ControlFile) -> None:
 
 
 def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> None:
-    """Let a clearing that is paused before its first transaction go on, and pause it behind that.
+    """Resume a clearing that is paused before its first transaction, and pause it after that.
 
     The rows that it wants are held until then.
     """
@@ -60,7 +60,7 @@ def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> 
 def answer_all(seat: Seat) -> None:
     seat.choose_where_asked("OPTION", "A:")
     seat.choose_details(STRATEGY="batched:")
-    expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)
+    expect(seat.waiting("Execute preview")).to_be_visible(timeout=STEP)
 
 
 def clear_and_pause(seat: Seat, run: Run, database: Connection, channel: ControlFile) -> None:
@@ -77,6 +77,7 @@ def left(run: Run, database: Connection) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.newest
 def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
     browser: Browser, lab: Served, run: Run, database: Connection, channel: ControlFile
 ) -> None:
@@ -89,7 +90,7 @@ def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
         seat.stray_keys(seat.cell(CLEAR))
         seat.panel.get_by_role("button", name="Abort this step").click()  # the same as the one in the cell
         expect(seat.panel).to_contain_text("“Option A: clear the backfilled entries” failed")
-        expect(seat.panel).to_contain_text("Some services stay down meanwhile")
+        expect(seat.panel).to_contain_text("Some services stay down until then")
         expect(seat.panel.get_by_role("button", name="Open 08-service-back")).to_be_attached()
         seat.picture("failure-menu")
         seat.output(CLEAR).get_by_role("button", name="stop:").click()
@@ -128,7 +129,7 @@ def test_a_closed_page_interrupt_or_restart_in_mid_batch_loses_nothing(
         until(lambda: lab.begun("clear-backfill") == begun + 1)
         seat.restart()
         seat.run_all()
-        expect(seat.waiting("Carry out preview")).to_be_visible(timeout=STEP)  # the choices stay; acting is asked for anew
+        expect(seat.waiting("Execute preview")).to_be_visible(timeout=STEP)  # the choices stay; acting is asked again
         assert lab.acted == before
 
         seat.approve()

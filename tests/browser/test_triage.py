@@ -17,7 +17,7 @@ from ..support.browser_seat import STEP, Seat, Served, seated, served
 SYMPTOMS = "await symptoms"
 CHOICE = "await choose(run"
 FREEZE = 'apply(run, "freeze-for-frontend")'
-ASKED = re.compile(r"Type (\S+) to go on")
+ASKED = re.compile(r"Type (\S+) to continue")
 
 Begin = Callable[..., AbstractContextManager[Served]]
 
@@ -84,10 +84,10 @@ def test_by_keyboard_alone_from_triage_to_a_confirmed_step(browser: Browser, beg
             keys.press("Enter")
         seat.until_at("02-quick-rollback")
         seat.command("Run All Cells")
-        expect(seat.waiting("Carry out preview")).to_be_attached(timeout=STEP)
+        expect(seat.waiting("Execute preview")).to_be_attached(timeout=STEP)
         seat.press_to(seat.waiting_cell)
-        answered(seat, "Carry out preview")
-        answered(seat, "Carry out “Freeze")
+        answered(seat, "Execute preview")
+        answered(seat, "Execute “Freeze")
         expect(seat.output(FREEZE)).to_contain_text("done (", timeout=STEP)
 
         assert lab.state.approved
@@ -97,7 +97,7 @@ def test_by_keyboard_alone_from_triage_to_a_confirmed_step(browser: Browser, beg
 def answered(seat: Seat, question: str) -> None:
     """Answer a question that waits by the keyboard alone, as it asks."""
     box = seat.waiting(question)
-    expect(box).to_contain_text("to go on", timeout=STEP)
+    expect(box).to_contain_text("to continue", timeout=STEP)
     asked = ASKED.search(box.text_content() or "")
     assert asked
     seat.tab_to("Type")

@@ -75,7 +75,7 @@ def visited(browser: Browser, url: str, timeout: float = 20) -> Visit:
     return seen
 
 
-def test_a_page_is_told_as_it_is(browser: Browser, site: Site) -> None:
+def test_a_page_is_reported_as_it_is(browser: Browser, site: Site) -> None:
     visit = visited(browser, f"{site.url}/list")
     facts = (visit.url, visit.ready_state, visit.text.split(), visit.items, visit.media, visit.errors)
     assert facts == (f"{site.url}/list", "yes", ["One", "Two"], 2, [], [])
@@ -85,12 +85,12 @@ def test_the_screenshot_is_a_png(browser: Browser, site: Site) -> None:
     assert visited(browser, f"{site.url}/list").screenshot.startswith(b"\x89PNG")
 
 
-def test_a_page_of_which_no_picture_is_wanted_is_told_without_one(browser: Browser, site: Site) -> None:
+def test_a_page_is_reported_without_a_picture_where_none_is_requested(browser: Browser, site: Site) -> None:
     (seen,) = browser.visit([Destination(f"{site.url}/list", pictured=False)], LOOK)
     assert isinstance(seen, Visit) and (seen.items, seen.screenshot) == (2, b"")
 
 
-def test_a_page_that_never_gets_ready_is_told(browser: Browser, site: Site) -> None:
+def test_a_page_that_never_becomes_ready_is_reported(browser: Browser, site: Site) -> None:
     visit = visited(browser, f"{site.url}/unready", timeout=2)
     assert (visit.ready_state, visit.text) == (None, "Loading")
 
@@ -129,11 +129,11 @@ def test_a_picture_that_never_arrives_is_not_waited_for_beyond_the_timeout(chrom
     assert (visit.ready_state, [media.rendered for media in visit.media]) == ("", [False])
 
 
-def test_the_texts_of_the_items_are_told_in_their_order(chromium: ChromiumBrowser, site: Site) -> None:
+def test_the_texts_of_the_items_are_reported_in_their_order(chromium: ChromiumBrowser, site: Site) -> None:
     assert list(look(chromium, site, LIST).texts) == ["One", "Two"]
 
 
-def test_an_exception_of_a_script_is_told_with_its_address(chromium: ChromiumBrowser, site: Site) -> None:
+def test_an_exception_of_a_script_is_reported_with_its_address(chromium: ChromiumBrowser, site: Site) -> None:
     site.pages["/code.js?v=1"] = (200, "text/javascript", b"function broken() { throw new Error('thrown') }; broken()")
     visit = look(chromium, site, '<body data-ready><script src="/code.js?v=1"></script>')
     assert visit.errors == [ConsoleError("thrown", f"{site.url}/code.js?v=1")]
@@ -150,23 +150,23 @@ def test_a_video_that_is_missing_is_not_rendered(chromium: ChromiumBrowser, site
     assert visit.media == [Media(f"{site.url}/gone.webm", rendered=False, natural_width=0)]
 
 
-def test_an_error_of_the_console_is_told_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+def test_an_error_of_the_console_is_reported_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
     site.pages["/code.js"] = (200, "text/javascript", b"console.error('it broke')")
     visit = look(chromium, site, '<body data-ready><script src="/code.js"></script>')
     assert visit.errors == [ConsoleError("it broke", f"{site.url}/code.js")]
 
 
-def test_an_exception_of_the_page_is_told_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+def test_an_exception_of_the_page_is_reported_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
     visit = look(chromium, site, "<body data-ready><script>throw new Error('thrown')</script>")
     assert visit.errors == [ConsoleError("thrown", f"{site.url}/")]
 
 
-def test_a_request_that_is_refused_is_told_once_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
+def test_a_refused_request_is_reported_once_with_its_url(chromium: ChromiumBrowser, site: Site) -> None:
     visit = look(chromium, site, '<body data-ready><img src="/missing.png">')
     assert visit.errors == [ConsoleError("HTTP 404 Not Found", f"{site.url}/missing.png")]
 
 
-def test_a_request_that_fails_is_told_once_with_its_url(chromium: ChromiumBrowser, site: Site, gone: str) -> None:
+def test_a_failed_request_is_reported_once_with_its_url(chromium: ChromiumBrowser, site: Site, gone: str) -> None:
     visit = look(chromium, site, f'<body data-ready><img src="{gone}/x.png">')
     assert visit.errors == [ConsoleError("net::ERR_CONNECTION_REFUSED", f"{gone}/x.png")]
 
@@ -335,7 +335,7 @@ def digest(content: str) -> str:
     return hashlib.sha256(f"document.title = {content!r};".encode()).hexdigest()
 
 
-def test_a_visit_tells_the_scripts_that_it_was_given(chromium: ChromiumBrowser, site: Site) -> None:
+def test_a_visit_reports_the_scripts_that_it_received(chromium: ChromiumBrowser, site: Site) -> None:
     bundled(site, "/app.js", "new", "no-cache")
     assert ran(chromium, site) == {"/app.js": digest("new")}
 

@@ -24,7 +24,7 @@ SETS = """<img src="/picture.png" srcset="/small.png 1x, /large.png 2x">
 <picture><source srcset="/wide.png 640w" type="image/png"><img src="/picture.png"></picture>"""
 
 
-def test_a_picture_bears_the_addresses_of_its_other_sizes_and_formats(chromium: ChromiumBrowser, site: Site) -> None:
+def test_a_picture_has_the_addresses_of_its_other_sizes_and_formats(chromium: ChromiumBrowser, site: Site) -> None:
     site.pages |= {f"/{name}.png": (200, "image/png", PNG) for name in ("small", "large", "wide")}
     visit = look(chromium, site, f'<body data-ready><div id="list">{SETS}</div>')
 

@@ -88,13 +88,13 @@ def test_a_server_that_is_silent_is_an_error_after_the_timeout(http: Http, site:
         http.get(f"{site.url}/hangs", timeout=0.2)
 
 
-def test_an_error_tells_neither_token_nor_password(http: Http, gone: str) -> None:
+def test_an_error_shows_neither_token_nor_password(http: Http, gone: str) -> None:
     with pytest.raises(AdapterError) as raised:
         http.get(gone.replace("//", "//user:canary-password@") + "/json", token=TOKEN)
     assert [secret for secret in (TOKEN, "canary-password", "user:") if secret in str(raised.value)] == []
 
 
-def test_a_token_that_cannot_be_sent_is_an_error_that_does_not_tell_it(site: Site) -> None:
+def test_a_token_that_cannot_be_sent_is_an_error_that_does_not_show_it(site: Site) -> None:
     with pytest.raises(AdapterError) as raised:
         DirectHttp().get(site.url, token="canary\nwith-a-newline")
     assert "with-a-newline" not in str(raised.value)
@@ -110,7 +110,7 @@ def test_a_proxy_of_the_environment_is_not_asked(site: Site, gone: str, monkeypa
     assert DirectHttp().get(f"{site.url}/nowhere").status == 404
 
 
-def test_a_server_that_restarted_is_asked_anew() -> None:
+def test_a_server_that_restarted_is_asked_again() -> None:
     http = DirectHttp()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for word in ("before", "after"):

@@ -96,7 +96,7 @@ def test_what_compose_brings_up_later_is_what_the_rollback_brought_up(project: B
     assert project.images.running("web") == old
 
 
-def test_what_does_not_build_is_said_and_leaves_the_deployed_tag_alone(project: Built) -> None:
+def test_a_failed_build_is_reported_and_keeps_the_deployed_tag(project: Built) -> None:
     project.services.start("web")
     running = project.images.running("web")
     (project.scratch / "build").unlink()

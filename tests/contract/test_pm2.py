@@ -244,7 +244,7 @@ def test_pm2_names_a_release_that_the_link_has_left_behind(in_the_field: Pm2) ->
     assert inside[0] is Status.PASS
 
 
-def test_pm2_cannot_tell_a_release_from_one_with_the_same_version(pm2: Pm2) -> None:
+def test_pm2_cannot_distinguish_two_releases_with_the_same_version(pm2: Pm2) -> None:
     services = by_pm2(pm2, pinned={"web": "1.0.0"})
     pm2.deploy("1")
     services.start("web")

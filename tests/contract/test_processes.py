@@ -104,7 +104,7 @@ def test_what_a_command_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def not_before_it_is_ready(directory: Path) -> Callable[[], bool]:
-    """Has a command get as far as its file of pids, however slowly, before its timeout is looked at again."""
+    """Let a command write its file of pids, however slowly, before its timeout is checked again."""
 
     def hold() -> bool:
         until((directory / "pids").exists, "the command is ready")
@@ -131,7 +131,7 @@ def test_the_timeout_kills_a_command_that_ignores_signals_and_its_children(
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")
 
 
-def test_an_interrupt_ends_the_command_and_goes_on(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_command_and_propagates(tmp_path: Path) -> None:
     program = """
 from runbook_lib.system.processes import LocalProcesses
 try:
@@ -148,7 +148,7 @@ except KeyboardInterrupt:
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")
 
 
-def test_each_line_is_told_whichever_way_it_was_said(any_processes: Processes) -> None:
+def test_each_line_of_stdout_and_stderr_is_reported(any_processes: Processes) -> None:
     told: list[str] = []
 
     any_processes.run(SAYS_BOTH, timeout=10, report=told.append)
@@ -170,7 +170,7 @@ def test_lines_are_reported_while_the_command_runs_the_last_one_unended(tmp_path
     assert (told, done.output) == (["first", "last"], "first\nlast")
 
 
-def test_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_reported_once_it_is_complete(tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     told: list[str] = []
 
@@ -184,7 +184,7 @@ def test_a_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
     assert told == ["other", "half and whole"]
 
 
-def test_what_a_command_said_before_it_was_ended_is_told(tmp_path: Path) -> None:
+def test_the_output_of_a_command_that_was_ended_is_reported(tmp_path: Path) -> None:
     told: list[str] = []
 
     with pytest.raises(AdapterError, match="did not end within"):
@@ -260,9 +260,9 @@ __import__("time").sleep(60)
     return runner, pids_in(tmp_path)
 
 
-def test_a_command_that_stands_still_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
+def test_a_stopped_command_ends_with_the_process_that_stopped_it(tmp_path: Path) -> None:
     runner, pids = running(tmp_path, WITH_A_CHILD, hold='Path("pids").exists')
-    until(lambda: stopped(pids), "the command stands still")
+    until(lambda: stopped(pids), "the command is stopped")
     runner.kill()
     runner.wait()
     until(lambda: not any(map(lives, pids)), "the command and its child are gone")

@@ -36,7 +36,7 @@ class Managed:
 
     connect: Callable[..., Services]  # with `timeout` and `steady` in seconds
     without_manager: Callable[[], Services]
-    deploy: Callable[[str], str]  # puts new code there; returns the version that a service started from then on tells
+    deploy: Callable[[str], str]  # puts new code there; returns the version that a service started afterwards reports
     pids: Callable[[str], list[int]]
     tells_by_log: bool = False
     cannot_tell_restarts: bool = False  # a command line says that it runs, and no more
@@ -343,7 +343,7 @@ def test_the_version_reported_is_the_one_that_runs_not_the_one_on_disk(managed: 
     assert managed.version(services, "web") == before
 
 
-def test_a_service_started_again_runs_the_version_that_lies_there_now(managed: Managed, services: Services) -> None:
+def test_a_restarted_service_runs_the_version_on_disk(managed: Managed, services: Services) -> None:
     managed.deploy("1")
     start_and_hear(services, "web")
     after = managed.deploy("2")
@@ -352,12 +352,12 @@ def test_a_service_started_again_runs_the_version_that_lies_there_now(managed: M
     assert managed.version(services, "web") == after
 
 
-def test_a_stopped_service_tells_no_version(services: Services) -> None:
+def test_a_stopped_service_has_no_version(services: Services) -> None:
     with pytest.raises(AdapterError, match="which version of web runs"):
         services.version("web")
 
 
-def test_the_log_holds_what_was_said_since_the_moment_and_nothing_before(services: Services) -> None:
+def test_the_log_holds_the_lines_since_the_moment_and_none_before(services: Services) -> None:
     start_and_hear(services, "web")
     services.stop("web")
     moment = datetime.now(UTC)

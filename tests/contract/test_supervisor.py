@@ -62,7 +62,7 @@ def test_a_log_that_was_removed_is_an_error(supervisord: Supervisord) -> None:
         aside.rename(log)
 
 
-def test_a_command_that_cannot_tell_is_told_apart_from_a_stopped_service(tmp_path: Path) -> None:
+def test_a_command_without_an_answer_is_not_a_stopped_service(tmp_path: Path) -> None:
     described = CommandsTarget(
         manager="commands",
         commands=Commands(list=["true"], running=["false"], stop=["true"], start=["true"], logs=["true"]),

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.newest
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature in SQL: what was there, its migrations, its use, and what a right rollback leaves."""
+    """A feature in SQL: the schema before it, its migrations, its use, and the result of a right rollback."""
 
     before: str
     migrations: tuple[str, ...]
@@ -119,7 +119,7 @@ def test_a_feature_is_rolled_back_verified_undone_and_cleaned_up(target: Bare, f
 
     planned = target.planned("B")
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask(feature.seen) == feature.left
@@ -134,7 +134,7 @@ def test_a_feature_is_rolled_back_verified_undone_and_cleaned_up(target: Bare, f
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["copies:Copies.keep", "live:stage", "live:apply", "live:drop_staged", "live:compare"])
-def test_a_run_whose_kernel_is_killed_goes_on_to_the_same_end(target: Bare, at: str) -> None:
+def test_a_run_whose_kernel_is_killed_resumes_to_the_same_end(target: Bare, at: str) -> None:
     target.ask(MANY_KINDS.before)
     target.backed_up()
     target.plan |= drafted(target, MANY_KINDS)
@@ -145,9 +145,9 @@ def test_a_run_whose_kernel_is_killed_goes_on_to_the_same_end(target: Bare, at: 
     assert target.planned("B").exit_code == 0
 
     target.dying(f"runbook_lib.postgres.changes.{at}")
-    assert target.carried_out().exit_code not in (0, 2)
+    assert target.executed().exit_code not in (0, 2)
     target.dying("")
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask(MANY_KINDS.seen) == MANY_KINDS.left

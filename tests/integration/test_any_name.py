@@ -197,6 +197,7 @@ def test_a_column_is_restored_with_any_names(postgres: Postgres, named: Named, d
     assert part.give_back() == (30, 0)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", ["kind", 'The "media"'])
 @pytest.mark.parametrize(("step", "option"), [("clear-backfill", "A"), ("restore-media-url", "R")])
 def test_a_run_works_where_the_source_has_such_a_name(target: Bare, name: str, step: str, option: str) -> None:
@@ -214,7 +215,7 @@ def test_a_run_works_where_the_source_has_such_a_name(target: Bare, name: str, s
 
     ended = target.planned(option)
     assert ended.exit_code == 0, ended.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
 
@@ -238,6 +239,7 @@ def test_rows_and_a_table_are_restored_with_any_names(
 AWKWARD = 'The "Data".v2 100% 消'
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("step", "option", "choose"),
     [
@@ -264,7 +266,7 @@ def test_a_run_and_its_undo_work_where_a_table_has_such_a_name(target: Bare, ste
 
     planned = target.planned(option, choose)
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     digest = re.findall(r"--approve (\w{16})", runbook("undo", target.run, "--step", step).text)[-1]
@@ -288,11 +290,11 @@ def test_option_c_works_where_the_database_has_such_a_name(
             target.steps("restore-staging", "stop-services", "back-up", "swap-database")
             target.ask("UPDATE messages SET content = 'gone again' WHERE id = 3")
             assert target.planned("C").exit_code == 0
-            target.carried_out()  # it stops where the loss is approved
+            target.executed()  # it stops where the loss is approved
             approved = target.opened().state.previews
             target.digest = next(reversed(approved))
 
-            ended = target.carried_out()
+            ended = target.executed()
 
             assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
             assert target.ask("SELECT count(*) FROM messages WHERE content = 'gone again'") == [(0,)]

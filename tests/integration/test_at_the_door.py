@@ -19,10 +19,10 @@ def test_a_missing_folder_of_backups_is_one_clear_error(target: Bare) -> None:
     assert "Traceback" not in planned.text
 
 
-def test_a_target_left_by_another_run_names_the_command_to_take_it_over(target: Bare) -> None:
+def test_a_target_left_by_another_run_names_the_takeover_command(target: Bare) -> None:
     assert target.planned(choose="STRATEGY=batched").exit_code == 0
     target.dying("runbook_lib.postgres.backfill_removal.batches:_patiently")
-    target.carried_out()
+    target.executed()
 
     said = target.planned()
 
@@ -36,8 +36,7 @@ def test_a_table_that_the_backup_lacks_names_the_choice_that_loses_it(target: Ba
 
     refused, chosen = target.planned("C"), target.planned("C", "MISSING_TABLES=lose")
 
-    assert (
-        "lacks the table public.later, which holds 1 rows now (to go back without it, choose MISSING_TABLES=lose)"
-        in words(refused.text)
+    assert "lacks the table public.later, which has 1 rows now (to go back without it, choose MISSING_TABLES=lose)" in words(
+        refused.text
     )
     assert (refused.exit_code, chosen.exit_code) == (3, 0), chosen.text

@@ -46,7 +46,7 @@ def own_dumps(target: Bare) -> list[Path]:
 
 def test_a_snapshot_is_made_before_the_first_service_is_stopped(target: Bare, snapshots: Path) -> None:
     said = words(target.planned().text)
-    target.carried_out()
+    target.executed()
 
     (made,) = snapshots.iterdir()
     assert set(made.read_text().split()) == set(SERVICES)
@@ -59,7 +59,7 @@ def test_a_snapshot_that_fails_stops_no_service(target: Bare, snapshots: Path) -
     target.target["backups"]["snapshot"]["make"] = ["sh", "-c", "exit 7", "{name}"]
     target.planned()
 
-    target.carried_out()
+    target.executed()
 
     assert target.running() == set(SERVICES)
     assert target.status() == "failed"
@@ -80,7 +80,7 @@ def test_a_fresh_backup_is_read_before_the_stop_and_no_dump_is_made(target: Bare
     made = nightly(target)
     target.planned()
 
-    target.carried_out()
+    target.executed()
 
     assert order(target)[:2] == ["back-up", "stop-services"]
     assert (target.status(), own_dumps(target)) == ("verified", [])
@@ -98,10 +98,10 @@ def test_a_backup_that_is_too_old_refuses_the_approval(target: Bare) -> None:
 
 def test_the_preview_says_how_long_users_wait_or_that_it_is_not_known(target: Bare) -> None:
     first = words(target.planned().text)
-    target.carried_out()
+    target.executed()
 
     second = words(target.planned().text)
 
-    assert "how long is not known: no earlier run here shows a rate" in first
+    assert "the time is unknown: no earlier run here shows a rate" in first
     assert "MB/s as in run" in second
     assert "users wait about 1 s for it" in second

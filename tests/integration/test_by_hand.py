@@ -129,7 +129,7 @@ def test_a_change_without_values_is_taken_back_by_psql(template: Database, plan:
         assert "shops_pkey" in state_of(found.database, "none")
 
 
-def test_values_that_copies_hold_are_said_in_words(template: Database, plan: Plan, tmp_path: Path) -> None:
+def test_values_that_copies_hold_are_described(template: Database, plan: Plan, tmp_path: Path) -> None:
     table = "CREATE TABLE shops (id int PRIMARY KEY, name text); INSERT INTO shops VALUES (1, 'a');"
     with migrated(template.server, plan, tmp_path, "_by_hand", table, "UPDATE shops SET name = 'b';") as found:
         step = found.step()

@@ -95,12 +95,12 @@ def test_a_database_that_is_not_there_is_a_clear_error(postgres: Postgres, datab
         pass
 
 
-def test_a_failed_statement_is_told_without_a_traceback_of_the_driver(postgres: Postgres) -> None:
+def test_a_failed_statement_is_reported_without_the_drivers_traceback(postgres: Postgres) -> None:
     with pytest.raises(AdapterError, match="no_such_table"), postgres.connect() as connection:
         connection.execute("SELECT * FROM no_such_table")
 
 
-def test_two_sessions_that_make_the_runbooks_schema_at_once_both_go_on(postgres: Postgres, connection: Connection) -> None:
+def test_two_sessions_that_make_the_runbooks_schema_at_once_both_succeed(postgres: Postgres, connection: Connection) -> None:
     with postgres.connect() as first, postgres.connect() as second, ThreadPoolExecutor(1) as pool:
         with first.transaction():
             make_own_schema(first)

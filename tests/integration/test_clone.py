@@ -50,7 +50,7 @@ def contents(postgres: Postgres, application: psycopg.Connection) -> tuple[Any, 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_ddl_is_tried_there_and_back_and_the_clone_is_gone(
+def test_the_ddl_makes_a_round_trip_on_the_clone_which_is_then_dropped(
     context: Context, postgres: Postgres, database: Database, application: psycopg.Connection, way: str
 ) -> None:
     before = contents(postgres, application)
@@ -58,7 +58,7 @@ def test_the_ddl_is_tried_there_and_back_and_the_clone_is_gone(
     found = tried(context, way)
 
     assert found is not None
-    said = f"{way} and undo: done and taken back on a clone, which is as before"
+    said = f"{way} and undo: applied and undone on a clone; its schema is as before"
     assert (found.status, found.summary[: len(said)]) == (Status.PASS, said)
     assert contents(postgres, application) == before
     assert databases(database) == [database.name]
@@ -111,7 +111,7 @@ def test_without_the_right_to_make_databases_it_is_unknown(
     assert found is not None
     assert found.status is Status.UNKNOWN
     assert "permission denied to create database" in found.summary
-    assert "to go on without, waive ddl-on-clone with a reason" in found.summary
+    assert "to continue without it, waive ddl-on-clone with a reason" in found.summary
 
 
 def test_objects_our_role_may_not_give_away_are_tried_without_owners(context: Context, database: Database) -> None:
@@ -120,7 +120,7 @@ def test_objects_our_role_may_not_give_away_are_tried_without_owners(context: Co
     found = tried(context, "quarantine")
 
     assert found is not None
-    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True), found.summary
+    assert (found.status, "on which our role owns all objects" in found.summary) == (Status.PASS, True), found.summary
 
 
 def test_a_table_of_another_owner_fails_though_the_clone_passes(context: Context, database: Database) -> None:
@@ -163,7 +163,7 @@ def test_the_clone_is_made_on_another_server_where_the_target_names_one(
         as_superuser(database, "ALTER ROLE runbook CREATEDB")
 
     assert found is not None
-    assert (found.status, "whose objects are all ours" in found.summary) == (Status.PASS, True), found.summary
+    assert (found.status, "on which our role owns all objects" in found.summary) == (Status.PASS, True), found.summary
     assert left == (0,)
 
 

@@ -46,7 +46,7 @@ def rows(connection: Connection) -> int:
     return int(found["n"])
 
 
-def test_a_commit_that_is_answered_needs_no_second_look(postgres: Postgres, connection: Connection) -> None:
+def test_a_commit_that_is_answered_needs_no_second_check(postgres: Postgres, connection: Connection) -> None:
     def asked(connection: Connection) -> int | None:
         raise AssertionError
 

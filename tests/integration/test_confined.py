@@ -59,12 +59,12 @@ def test_its_exit_code_is_its_own(processes: LocalProcesses, tmp_path: Path, scr
     assert processes.run(["sh", "-c", script], cwd=tmp_path, timeout=20, confine=Confinement()).exit_code == code
 
 
-def test_one_that_is_not_there_is_told_as_ever(processes: LocalProcesses, tmp_path: Path) -> None:
+def test_a_missing_command_is_reported_as_usual(processes: LocalProcesses, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no-such-program could not be started"):
         processes.run(["no-such-program"], cwd=tmp_path, timeout=20, confine=Confinement())
 
 
-def test_its_folder_stands_in_the_place_of_another_for_it_alone(processes: LocalProcesses, tmp_path: Path) -> None:
+def test_its_folder_replaces_another_for_it_alone(processes: LocalProcesses, tmp_path: Path) -> None:
     place, folder = tmp_path / "deployed", tmp_path / "scratch"
     place.mkdir()
     git(place, "init", "--quiet")

@@ -1,4 +1,4 @@
-"""A rollback of data alone: what the migration wrote goes back, its schema stays; what cannot be so is refused by name."""
+"""A rollback of data alone: the values return, the schema stays; an impossible one is refused by name."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ def test_what_was_written_goes_back_and_the_schema_stays(kept: Kept) -> None:
 @pytest.mark.parametrize(
     ("migration", "option", "named", "why"),
     [
-        ("ALTER TABLE boats DROP COLUMN crew;", "A", "boats.crew", "no place"),
+        ("ALTER TABLE boats DROP COLUMN crew;", "A", "boats.crew", "cannot hold"),
         ("UPDATE crews SET code = upper(code);", "A", "crews", "another key"),
         (
             "ALTER TABLE boats ADD COLUMN berth text; UPDATE boats SET berth = 'x'; "

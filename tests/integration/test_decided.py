@@ -1,4 +1,4 @@
-"""What a person decides of values that migrations moved is done, and what cannot be done is refused by name."""
+"""Decisions about values that migrations moved are applied; impossible ones are refused by name."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

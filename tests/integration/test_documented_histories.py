@@ -109,7 +109,7 @@ def test_a_row_that_says_taken_back_is_no_row_of_the_migration(connection: Conne
     assert "2 rows of goose_db_version" in found.in_the_way(connection)[0]
 
 
-def test_changesets_of_one_id_are_told_apart_by_their_author(connection: Connection) -> None:
+def test_changesets_of_one_id_are_distinguished_by_their_author(connection: Connection) -> None:
     connection.execute(LIQUIBASE)  # type: ignore[call-overload]
     connection.execute(
         "INSERT INTO databasechangelog SELECT 'fees', 'bob', filename, now(), 4, exectype FROM databasechangelog LIMIT 1"

@@ -37,7 +37,7 @@ def drafted(before: Path, migration: str, *more: str, feature: str = "SHOP-7") -
     return ended.exit_code, ended.text
 
 
-def test_a_draft_names_each_change_with_its_way_back_and_loss(before: Path) -> None:
+def test_a_draft_names_each_change_with_its_undo_and_loss(before: Path) -> None:
     exit_code, text = drafted(before, UP)
 
     assert exit_code == 0, text
@@ -59,7 +59,7 @@ def test_what_holds_rows_is_for_its_owner_alone(before: Path) -> None:
     assert (before.parent / "drafts" / "SHOP-7.states.zip").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_a_failing_migration_did_is_drafted_and_its_failure_said(before: Path) -> None:
+def test_a_failed_migrations_changes_are_drafted_and_its_failure_shown(before: Path) -> None:
     exit_code, text = drafted(before, f"{UP}\nALTER TABLE nowhere ADD COLUMN x int;", "--json")
 
     made = json.loads(text.splitlines()[-1])

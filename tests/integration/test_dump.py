@@ -72,7 +72,7 @@ def test_the_objects_of_a_database_are_those_that_a_dump_of_it_names(tools: Dump
     assert sorted(tools.objects(60), key=str) == sorted(tools.contents(tmp_path / "all.dump").entries, key=str)
 
 
-def test_the_hash_tells_one_changed_byte(tmp_path: Path) -> None:
+def test_the_hash_changes_with_one_byte(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"abc")
     (tmp_path / "two").write_bytes(b"abd")
 

@@ -100,7 +100,7 @@ def test_what_fails_before_already_is_named_and_not_counted(tried: Tried) -> Non
     found = tried("swap", UPDATE, "UPDATE messages SET sender_id = -1", "SELECT nothing FROM messages")[EXERCISE]
 
     assert found.status is Status.PASS
-    assert "fail before it already: 2 (`UPDATE messages SET sender_id" in found.summary
+    assert "already fail before it: 2 (`UPDATE messages SET sender_id" in found.summary
     assert "violates foreign key" in found.summary
 
 
@@ -109,7 +109,7 @@ def test_a_statement_that_names_what_goes_is_the_features_own(tried: Tried, way:
     found = tried(way, UPDATE, "UPDATE messages m SET attachments = $1 WHERE m.id = $2")[EXERCISE]
 
     assert found.status is Status.PASS
-    assert "they name what goes: 1 (`UPDATE messages m SET attachments" in found.summary
+    assert "they name what is removed: 1 (`UPDATE messages m SET attachments" in found.summary
 
 
 def test_a_trigger_that_uses_what_goes_fails(tried: Tried, application: psycopg.Connection) -> None:
@@ -199,7 +199,7 @@ def test_it_runs_in_the_applications_role(tried: Tried, database: Database) -> N
     found = tried("swap", "INSERT INTO kept (it) VALUES ($1)", "DELETE FROM kept WHERE it = $1")[EXERCISE]
 
     assert found.status is Status.PASS
-    assert "fail before it already: 1 (`DELETE FROM kept" in found.summary
+    assert "already fail before it: 1 (`DELETE FROM kept" in found.summary
     assert "permission denied" in found.summary
 
 
@@ -249,7 +249,7 @@ def test_where_none_of_the_most_frequent_ones_runs_the_preview_says_so(
 
     assert list(found) == [NAME]
     assert (
-        "no statement of the application was tried: not counted, since they fail before it already: 1" in found[NAME].summary
+        "no statement of the application was tried: not counted, since they already fail before it: 1" in found[NAME].summary
     )
 
 

@@ -138,7 +138,7 @@ RIGHTS = Rights(True, False, False, False, False, True, [])
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_who_cannot_be_kept_out_is_told_why(facts: dict[str, Any], why: str) -> None:
+def test_a_role_that_cannot_be_kept_out_is_named_with_the_reason(facts: dict[str, Any], why: str) -> None:
     way, said = replace(RIGHTS, **facts).way()
 
     assert way is None
@@ -191,7 +191,7 @@ def test_a_fence_that_does_not_hold_is_taken_back(
     assert rights_there(superuser) == before
 
 
-def test_who_else_would_be_kept_out_is_told(connection: Connection, superuser: Superuser, app: str) -> None:
+def test_others_who_would_be_kept_out_are_named(connection: Connection, superuser: Superuser, app: str) -> None:
     superuser("CREATE ROLE {app}_reader LOGIN")
     superuser("CREATE ROLE {app}_granted LOGIN")
     superuser("GRANT CONNECT ON DATABASE {db} TO {app}_granted")
@@ -301,7 +301,7 @@ def test_the_fence_stays_up_where_a_later_step_let_the_role_in_again(run: Run) -
     engine.apply(run, KEEP)
     engine.apply(run, LET)
 
-    with pytest.raises(Declined, match="later steps stand"):
+    with pytest.raises(Declined, match="later steps depend"):
         engine.undo(run, KEEP)
 
 
@@ -315,7 +315,7 @@ def test_a_fence_left_by_another_run_is_pending_until_the_role_is_let_in(run: Ru
     assert run.state.pending == {}
 
 
-def test_a_fence_that_somebody_lowered_by_hand_is_owed_no_more(run: Run, connection: Connection, app: str) -> None:
+def test_a_fence_that_was_lowered_by_hand_is_no_pending_cleanup(run: Run, connection: Connection, app: str) -> None:
     engine.apply(run, KEEP)
     fence.lower_fence(connection, app)
 
@@ -344,7 +344,7 @@ def test_a_role_that_somebody_else_keeps_out_is_not_let_in_by_us(run: Run, super
 
 def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database: Database, superuser: Superuser) -> None:
     superuser("ALTER ROLE {app} SUPERUSER")
-    assert "cannot be kept out, as it is a superuser" in run.steps[KEEP].preview().would[0]
+    assert "cannot be kept out, because it is a superuser" in run.steps[KEEP].preview().would[0]
     approve(run)
 
     with pytest.raises(PreconditionError, match="can be kept out \\(fence-application\\): FAIL"):
@@ -357,7 +357,7 @@ def test_who_cannot_be_kept_out_stops_the_step_unless_waived(run: Run, database:
     assert run.steps[LET].probe().effect is Effect.DONE
 
 
-def test_a_debt_of_a_fence_can_be_paid_by_itself(run: Run, database: Database) -> None:
+def test_the_pending_cleanup_of_a_fence_can_be_done_by_itself(run: Run, database: Database) -> None:
     engine.apply(run, KEEP)
 
     assert "connect again" in run.steps[KEEP].purge_preview("fence").would[0]

@@ -31,6 +31,8 @@ from runbook_lib.ui import step_runner, widgets
 from ..support.places import PLAN, ROOT, TARGET
 from ..support.rooms import floors, modules, room, rooms
 
+pytestmark = pytest.mark.newest
+
 MOST = 12
 STEPS = [  # of the plan, one of each kind that speaks SQL
     "stop-services", "fence-application", "let-application-in", "back-up", "clear-backfill", "remove-columns",
@@ -118,7 +120,7 @@ def of_library(codes: list[CodeType]) -> list[Frame]:
 
 @pytest.fixture(params=STEPS)
 def name(request: pytest.FixtureRequest) -> str:
-    """The step that is carried out."""
+    """The step that is executed."""
     return str(request.param)
 
 

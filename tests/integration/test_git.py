@@ -223,19 +223,19 @@ def test_what_was_begun_and_not_ended_is_named(deployed: Checkout, command: str)
     with pytest.raises(subprocess.CalledProcessError):
         git(deployed, command, "HEAD~1" if command == "revert" else "main")
 
-    assert in_the_way(deployed) == f"A {command} was begun in {deployed.path} and not ended."
+    assert in_the_way(deployed) == f"A {command} was begun in {deployed.path} and not finished."
 
 
 def test_a_lock_of_another_git_is_named(deployed: Checkout) -> None:
     (deployed.path / ".git" / "index.lock").touch()
 
-    assert "Another git works in" in in_the_way(deployed)
+    assert "Another git runs in" in in_the_way(deployed)
 
 
 def test_a_branch_that_follows_no_remote_is_named(deployed: Checkout) -> None:
     git(deployed, "remote", "remove", "origin")
 
-    with pytest.raises(PreconditionError, match=r"The branch main of .* follows no branch of a remote") as caught:
+    with pytest.raises(PreconditionError, match=r"The branch main of .* has no upstream branch") as caught:
         deployed.remote()
 
     assert "git branch --set-upstream-to=REMOTE/main" in caught.value.safe_next

@@ -50,12 +50,12 @@ def _without_its_file(target: Bare) -> None:
         subprocess.run(["git", *command], cwd=target.root / "backend", check=True)
 
 
-def carried_out(target: Bare) -> str:
+def executed(target: Bare) -> str:
     """What the whole run printed, whose last step is the removal."""
     target.plan["types"]["full"]["checks"] = ["schema-expected"]
     _without_its_file(target)
     said = planned(target, "stop-services", "back-up", "remove-columns")
-    return said[said.find("Looked at beforehand") :] + words(target.carried_out().text)
+    return said[said.find("Checked before approval") :] + words(target.executed().text)
 
 
 @pytest.mark.usefixtures("before")
@@ -67,14 +67,14 @@ def test_what_the_plan_does_not_name_is_listed_and_prevents_approval(target: Bar
 
     assert f"this rollback leaves {len(BESIDES)} more differences from backup_before" in said
     assert [name for name in BESIDES.values() if name not in said] == []
-    assert "To carry it out" not in said
+    assert "To execute it:" not in said
 
 
 @pytest.mark.usefixtures("before")
 def test_a_schema_that_differs_in_the_plans_objects_alone_is_verified(target: Bare) -> None:
     target.ask("COMMENT ON COLUMN messages.attachments IS 'goes with its column'")
 
-    said = carried_out(target)
+    said = executed(target)
 
     assert target.status() == "verified", said
 
@@ -85,7 +85,7 @@ def test_what_is_named_as_somebody_elses_stays_and_the_run_is_verified(target: B
         target.ask(statement)
     target.plan["database"]["unmanaged"] = list(BESIDES.values())
 
-    said = carried_out(target)
+    said = executed(target)
 
     assert target.status() == "verified", said
 
@@ -93,13 +93,13 @@ def test_what_is_named_as_somebody_elses_stays_and_the_run_is_verified(target: B
 def test_without_an_older_backup_it_says_that_nothing_was_compared(target: Bare) -> None:
     said = planned(target)
 
-    assert "no backup from before the feature is there" in said
-    assert "To carry it out" in said
+    assert "no backup from before the feature exists" in said
+    assert "To execute it:" in said
 
 
 @pytest.mark.usefixtures("before")
 def test_the_final_check_fails_over_what_is_left(target: Bare) -> None:
-    carried_out(target)
+    executed(target)
     target.ask("CREATE SEQUENCE numbers")
 
     checked = runbook("check", target.run)
@@ -119,7 +119,7 @@ def test_what_a_copy_cannot_show_is_compared_by_the_text_of_the_dumps(target: Ba
         target.as_superuser("ALTER ROLE runbook CREATEDB")
 
     assert [name for name in BESIDES.values() if name not in said] == []
-    assert "by the text of dumps, as no copy of the schema could be made: " in said
+    assert "by text of dumps, as no copy of the schema could be made: " in said
 
 
 @pytest.mark.usefixtures("before")
@@ -129,7 +129,7 @@ def test_what_is_left_by_a_waiver_with_a_reason_is_no_verified_run(target: Bare)
     _without_its_file(target)
     planned(target, "stop-services", "back-up", "remove-columns")
 
-    target.carried_out("--waive", "schema-as-in-backup: the auditors made it")
+    target.executed("--waive", "schema-as-in-backup: the auditors made it")
 
     outcome = target.opened().state.outcome or {}
     assert outcome["status"] == "waived"

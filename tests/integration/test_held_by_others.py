@@ -60,7 +60,7 @@ def test_a_step_waits_for_whoever_holds_the_table_and_names_him(
     target.before[step] = HOLDING.format(conninfo=conninfo, seconds=SECONDS, statements=held, then=then)
     assert target.planned(option, choose).exit_code == 0
 
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     waited = [event.data for event in target.opened().journal.events() if event.kind == "waiting"]

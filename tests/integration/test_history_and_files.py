@@ -9,6 +9,8 @@ from runbook_lib.documents import resolved
 
 from ..support.bare import PLAN, SERVICES, Bare, words
 
+pytestmark = pytest.mark.newest
+
 FEATURE = resolved(PLAN)["feature"]
 
 
@@ -58,7 +60,7 @@ def test_a_migration_whose_commit_lacks_the_feature_stops_option_b(removing: Bar
     ended = removing.planned("B")
 
     assert (ended.exit_code, removing.running()) == (3, set(SERVICES))
-    assert f"migration {recorded} is not in schema_migrations, but migrations/{file} is there" in words(ended.text)
+    assert f"migration {recorded} is not in schema_migrations, but migrations/{file} exists" in words(ended.text)
     assert f"{made[:7]} Columns for replies" in words(ended.text)
     assert "list it under repositories.backend.commits in the plan" in words(ended.text)
     removing.plan["repositories"]["backend"] = {"commits": [made]}
@@ -72,7 +74,7 @@ def test_a_migration_whose_file_no_name_shows_is_unknown_and_no_pass(removing: B
     ended = removing.planned("B")
 
     assert (ended.exit_code, removing.running()) == (4, set(SERVICES)), ended.text
-    assert "no file in migrations is known by its name to be that migration's" in words(ended.text)
+    assert "no file in migrations is recognised as that migration's by its name" in words(ended.text)
 
 
 def test_a_row_that_is_gone_while_its_file_stays_is_found_for_option_a_too(removing: Bare) -> None:
@@ -84,4 +86,4 @@ def test_a_row_that_is_gone_while_its_file_stays_is_found_for_option_a_too(remov
     ended = removing.planned("A")
 
     assert ended.exit_code == 3
-    assert "migration 39 is not in schema_migrations, but migrations/V39__message_replies.sql is there" in words(ended.text)
+    assert "migration 39 is not in schema_migrations, but migrations/V39__message_replies.sql exists" in words(ended.text)

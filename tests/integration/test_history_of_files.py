@@ -11,6 +11,8 @@ from runbook_lib.documents import resolved
 from ..support.bare import Bare, runbook, words
 from ..support.places import PLAN
 
+pytestmark = pytest.mark.newest
+
 PLANNED = resolved(PLAN)
 FEATURE = PLANNED["feature"]
 
@@ -73,7 +75,7 @@ def test_the_row_goes_to_the_revision_that_the_files_name_and_comes_back(reverti
 
     planned = target.planned("B")
     assert "set alembic_version from ab12cd34ef56 back to 9f8e7d6c5b4a" in words(planned.text), planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT * FROM alembic_version") == [("9f8e7d6c5b4a",)]
@@ -93,9 +95,9 @@ def test_the_row_goes_that_the_journal_names_and_comes_back(reverting: Bare) -> 
     target.steps("stop-services", "back-up", "revert-backend", "remove-columns")
 
     planned = words(target.planned("B").text)
-    assert "take migration 0001_fat_hulk out of __drizzle_migrations" in planned
+    assert "delete migration 0001_fat_hulk from __drizzle_migrations" in planned
     assert f"{JOURNAL} goes with the migration's file" in planned
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT hash FROM drizzle.__drizzle_migrations") == [("3f0c",)]
@@ -114,7 +116,7 @@ def test_a_journal_stays_as_deployed_where_the_migration_stays(reverting: Bare) 
     target.steps("stop-services", "back-up", "clear-backfill", "revert-backend")
 
     assert target.planned("A").exit_code == 0
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     backend = target.root / "backend"
@@ -136,10 +138,10 @@ def test_a_revision_that_rests_on_the_features_stops_b_by_name_and_not_a(reverti
     planned = target.planned("B")
 
     assert planned.exit_code == 3
-    said = "which says c0ffee000001, and c0ffee000001 rests on the feature's: take that back first"
+    said = "which says c0ffee000001, and c0ffee000001 depends on the feature's: roll that back first"
     assert said in words(planned.text), planned.text
     assert target.planned("A").exit_code == 0
-    ended = target.carried_out()
+    ended = target.executed()
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT * FROM alembic_version") == [("c0ffee000001",)]
 
@@ -154,7 +156,7 @@ def test_a_plan_without_a_migration_leaves_the_history_alone(reverting: Bare, op
 
     planned = target.planned(option)
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT * FROM schema_migrations ORDER BY 1") == before

@@ -62,7 +62,7 @@ def test_the_same_command_completes_a_checkout_half_moved_by_a_killed_run(site: 
     assert any(
         note.startswith(f"Removed a lock of this run's own git, which was killed: {lock(site)}") for note in ann.state.notes
     )
-    assert "no process that can be seen here holds it" in str(again.error)  # to another run it is somebody else's
+    assert "no visible process holds it" in str(again.error)  # to another run it is somebody else's
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_lock_of_somebody_else_stops_the_run_and_stays(site: Site) -> None:
     code, said = ann.run()
 
     assert (code, other.exists()) == (3, True)
-    assert f"{other} (5 h old, no process that can be seen here holds it)" in said
+    assert f"{other} (5 h old, no visible process holds it)" in said
     assert f"rm {other}" in said
 
 
@@ -115,7 +115,7 @@ def checkout(tmp_path: Path) -> Checkout:
     [("", True), ("const ", True), ("const wanted = ", False), ("m", False), (None, True)],
     ids=["nothing of it", "a first part", "something else", "a short text of somebody's", "not yet"],
 )
-def test_a_file_that_git_was_writing_is_told_from_one_that_somebody_wrote(
+def test_a_file_half_written_by_git_is_distinguished_from_a_persons(
     checkout: Checkout, text: str | None, half_moved: bool
 ) -> None:
     file = checkout.path / "app.js"
@@ -170,7 +170,7 @@ def test_a_process_that_holds_a_lock_is_named_by_its_pid(checkout: Checkout) -> 
         finally:
             process.kill()
 
-    assert refused.value.safe_next == "Wait until that process has ended, or end it by its pid."
+    assert refused.value.safe_next == "Wait until that process ends, or end it by its pid."
 
 
 def test_a_lock_that_goes_away_by_itself_is_nothing(checkout: Checkout) -> None:

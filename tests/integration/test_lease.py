@@ -1,4 +1,4 @@
-"""One run per target: two engineers at once, a lost network, a takeover, a pooler, and what is left of a dead process."""
+"""One run per target: two engineers at once, a lost network, a takeover, a pooler, and the remains of a dead process."""
 
 import subprocess
 import sys
@@ -69,7 +69,7 @@ def took(lease: Lease) -> list[tuple[Holder, int]]:
 # --- two engineers at once
 
 
-def test_two_engineers_at_once_the_second_is_told_who_acts(ann: Lease, bo: Lease) -> None:
+def test_of_two_engineers_the_second_is_shown_who_acts(ann: Lease, bo: Lease) -> None:
     with ann.held(acted=False), pytest.raises(PreconditionError) as refused:
         held(bo)
 
@@ -79,11 +79,13 @@ def test_two_engineers_at_once_the_second_is_told_who_acts(ann: Lease, bo: Lease
     assert refused.value.state == "This process changed nothing."
 
 
+@pytest.mark.newest
 def test_two_engineers_in_two_processes(ann: Lease) -> None:
     with engineer() as other, pytest.raises(PreconditionError, match=f"pid {other.pid}, run run-of-bo"):
         held(ann)
 
 
+@pytest.mark.newest
 def test_the_lock_of_a_killed_process_is_free_and_its_run_is_not(ann: Lease) -> None:
     with engineer() as other:
         other.kill()
@@ -92,6 +94,7 @@ def test_the_lock_of_a_killed_process_is_free_and_its_run_is_not(ann: Lease) -> 
     assert until(lambda: "left behind" in refusal(ann), 5)
 
 
+@pytest.mark.newest
 def test_a_run_that_waits_between_two_steps_keeps_the_target(ann: Lease, bo: Lease) -> None:
     held(ann)
 
@@ -101,6 +104,7 @@ def test_a_run_that_waits_between_two_steps_keeps_the_target(ann: Lease, bo: Lea
     assert "--take-over" in refused.value.safe_next
 
 
+@pytest.mark.newest
 def test_two_notebooks_of_one_run_share_it(ann: Lease, postgres: Postgres, connection: Connection) -> None:
     second = Lease(postgres, ann.run, "Cy")
     for acts in (ann, second):
@@ -112,11 +116,13 @@ def test_two_notebooks_of_one_run_share_it(ann: Lease, postgres: Postgres, conne
     assert (found.run, found.operator, found.epoch) == ("run-of-ann", "Cy", 2)
 
 
+@pytest.mark.newest
 def test_two_notebooks_of_one_run_do_not_act_at_once(ann: Lease, postgres: Postgres) -> None:
     with ann.held(acted=False), pytest.raises(PreconditionError, match="acts on this target now"):
         held(Lease(postgres, ann.run, "Ann"))
 
 
+@pytest.mark.newest
 def test_what_was_let_go_is_free(ann: Lease, bo: Lease, connection: Connection) -> None:
     held(ann)
 
@@ -130,7 +136,8 @@ def test_what_was_let_go_is_free(ann: Lease, bo: Lease, connection: Connection) 
 # --- takeover, epoch, lost network
 
 
-def test_a_takeover_is_told_whose_it_was_and_raises_the_epoch(ann: Lease, bo: Lease, connection: Connection) -> None:
+@pytest.mark.newest
+def test_a_takeover_names_the_previous_owner_and_raises_the_epoch(ann: Lease, bo: Lease, connection: Connection) -> None:
     held(ann)
 
     ((before, epoch),) = took(bo)
@@ -142,6 +149,7 @@ def test_a_takeover_is_told_whose_it_was_and_raises_the_epoch(ann: Lease, bo: Le
         held(ann)
 
 
+@pytest.mark.newest
 def test_a_takeover_of_nothing_is_nothing(ann: Lease, bo: Lease) -> None:
     assert took(bo) == []
     held(ann)
@@ -150,6 +158,7 @@ def test_a_takeover_of_nothing_is_nothing(ann: Lease, bo: Lease) -> None:
     assert took(bo) == []
 
 
+@pytest.mark.newest
 def test_a_takeover_that_is_not_journaled_is_none(ann: Lease, bo: Lease, connection: Connection) -> None:
     held(ann)
 
@@ -162,6 +171,7 @@ def test_a_takeover_that_is_not_journaled_is_none(ann: Lease, bo: Lease, connect
     assert epoch(connection) == 1
 
 
+@pytest.mark.newest
 def test_nobody_is_taken_over_while_he_acts(ann: Lease, bo: Lease) -> None:
     with ann.held(acted=False), pytest.raises(PreconditionError, match="acts on this target now"):
         took(bo)
@@ -184,6 +194,7 @@ def test_a_lost_network_lets_another_take_over_and_the_first_cannot_commit(
     assert connection.execute("SELECT count(*) AS n FROM runbook.written").fetchone() == {"n": 2}
 
 
+@pytest.mark.newest
 def test_the_first_process_of_a_run_cannot_commit_once_a_second_acts(
     ann: Lease, postgres: Postgres, database: Database
 ) -> None:
@@ -197,6 +208,7 @@ def test_the_first_process_of_a_run_cannot_commit_once_a_second_acts(
             commit(connection)
 
 
+@pytest.mark.newest
 def test_what_only_reads_asks_nothing(ann: Lease, bo: Lease, database: Database) -> None:
     with ann.held(acted=False), working(ann) as of_ann:
         lose_lock(database)
@@ -208,6 +220,7 @@ def test_what_only_reads_asks_nothing(ann: Lease, bo: Lease, database: Database)
             assert of_ann.execute("SELECT count(*) AS n FROM messages").fetchone() == {"n": 600}
 
 
+@pytest.mark.newest
 def test_a_takeover_waits_for_a_transaction_that_is_about_to_commit(
     ann: Lease, bo: Lease, postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,10 +235,12 @@ def test_a_takeover_waits_for_a_transaction_that_is_about_to_commit(
             took(bo)
 
 
+@pytest.mark.newest
 def test_a_check_before_anything_is_held_says_nothing(ann: Lease, connection: Connection) -> None:
     ann.check(connection)
 
 
+@pytest.mark.newest
 def test_the_check_is_one_cheap_statement(ann: Lease, connection: Connection) -> None:
     with ann.held(acted=False):
         begun = time.perf_counter()
@@ -246,7 +261,8 @@ def test_the_lock_outlasts_the_renaming_of_the_target(ann: Lease, bo: Lease, dat
         superuser.execute(f"ALTER DATABASE aside RENAME TO {database.name}")  # type: ignore[arg-type]
 
 
-def test_a_run_that_closed_its_target_may_go_on_and_no_other(ann: Lease, bo: Lease, database: Database) -> None:
+@pytest.mark.newest
+def test_only_the_run_that_closed_its_target_may_continue(ann: Lease, bo: Lease, database: Database) -> None:
     held(ann)
     with database.server.connect() as superuser:
         superuser.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
@@ -258,6 +274,7 @@ def test_a_run_that_closed_its_target_may_go_on_and_no_other(ann: Lease, bo: Lea
                 commit(connection)
 
 
+@pytest.mark.newest
 def test_a_run_that_closed_its_target_and_was_taken_over_does_not_commit(ann: Lease, bo: Lease, database: Database) -> None:
     held(ann)
     took(bo)
@@ -269,6 +286,7 @@ def test_a_run_that_closed_its_target_and_was_taken_over_does_not_commit(ann: Le
                 commit(connection)
 
 
+@pytest.mark.newest
 def test_a_server_that_does_not_answer_is_no_closed_target(ann: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
 
@@ -288,7 +306,8 @@ def test_a_pooler_is_refused(relayed: Relayed) -> None:
     assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next
 
 
-def test_a_pooler_that_refuses_our_settings_is_told_for_what_it_is(relayed: Relayed) -> None:
+@pytest.mark.newest
+def test_a_pooler_that_refuses_our_settings_is_named_as_a_pooler(relayed: Relayed) -> None:
     through, _ = relayed(Strict)
 
     with pytest.raises(AdapterError, match="unsupported startup parameter") as refused:
@@ -297,12 +316,14 @@ def test_a_pooler_that_refuses_our_settings_is_told_for_what_it_is(relayed: Rela
     assert "set host and port to those of PostgreSQL itself" in refused.value.safe_next
 
 
+@pytest.mark.newest
 def test_a_relay_that_keeps_its_sessions_is_none(relayed: Relayed) -> None:
     through, _ = relayed()
 
     held(Lease(through, "run-of-ann", "Ann"))
 
 
+@pytest.mark.newest
 def test_the_next_step_is_not_blocked_by_the_session_of_the_last_one(relayed: Relayed) -> None:
     through, relay = relayed()
     relay.cut_before = b"X\0\0\0\4"  # the server is late to hear that a session is closed
@@ -314,7 +335,7 @@ def test_the_next_step_is_not_blocked_by_the_session_of_the_last_one(relayed: Re
     assert lease.in_the_way() == ""
 
 
-def test_a_connection_names_its_run_and_bears_its_limits(postgres: Postgres, connection: Connection) -> None:
+def test_a_connection_has_the_name_of_its_run_and_its_limits(postgres: Postgres, connection: Connection) -> None:
     settings = connection.execute(
         """SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS lock,
                   current_setting('statement_timeout') AS statement,
@@ -326,7 +347,7 @@ def test_a_connection_names_its_run_and_bears_its_limits(postgres: Postgres, con
     assert [given[f"keepalives_{name}"] for name in ("idle", "interval", "count")] == ["10", "5", "3"]
 
 
-def test_what_is_in_the_way_is_told_without_touching_anything(ann: Lease, bo: Lease, connection: Connection) -> None:
+def test_the_blocker_is_named_and_nothing_is_changed(ann: Lease, bo: Lease, connection: Connection) -> None:
     assert bo.in_the_way() == ""
     with ann.held(acted=False):
         assert bo.in_the_way().startswith("acting now: Ann on ")

@@ -171,7 +171,7 @@ def test_a_verified_run_that_acts_again_is_unfinished_again(begin: Begin, connec
     assert owner(connection) == "Ann"
 
 
-def test_a_takeover_is_journaled_and_told_and_goes_on(begin: Begin, connection: Connection) -> None:
+def test_a_takeover_is_journaled_shown_and_continued(begin: Begin, connection: Connection) -> None:
     ann, bo = begin("Ann"), begin("Bo")
     engine.apply(ann, NAME)
 
@@ -202,7 +202,7 @@ def test_a_takeover_needs_a_reason_that_says_something(begin: Begin, connection:
     ann, bo = begin("Ann"), begin("Bo")
     engine.apply(ann, NAME)
 
-    with pytest.raises(ParametersError, match="says too little"):
+    with pytest.raises(ParametersError, match="is too short"):
         lease.take_over(bo, "because")
 
     assert owner(connection) == "Ann"

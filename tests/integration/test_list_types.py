@@ -57,7 +57,7 @@ def test_option_a_and_its_undo(target: Bare, type_: str) -> None:
 
     planned = target.planned()
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert [listed(row) for (row,) in target.ask(ROWS)] == [cleared(row) for (row,) in before]
@@ -66,7 +66,7 @@ def test_option_a_and_its_undo(target: Bare, type_: str) -> None:
 
 
 @pytest.mark.parametrize("type_", USING)
-def test_what_a_restore_would_lose_is_told(target: Bare, type_: str) -> None:
+def test_the_loss_of_a_restore_is_shown(target: Bare, type_: str) -> None:
     retyped(target, type_)
     element = """'{"type": "image", "url": "/x", "source": "legacy_migration"}'"""
     list_ = {"json": f"('[' || {element} || ']')::json", "text": f"'[' || {element} || ']'"}
@@ -78,7 +78,7 @@ def test_what_a_restore_would_lose_is_told(target: Bare, type_: str) -> None:
 
     planned = target.planned("C")
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
-    loss = "7: public.messages: rows that differ in the feature's own columns alone, by what the backfill wrote"
+    loss = "7: public.messages: rows that differ only in the feature's own columns, in values by the backfill"
     assert loss in words(ended.text), ended.text

@@ -56,13 +56,13 @@ def step_of(context: Context, strategy: str) -> ClearBackfill:
 
 
 @pytest.fixture
-def told() -> list[tuple[str, dict[str, Any]]]:
+def reported() -> list[tuple[str, dict[str, Any]]]:
     return []
 
 
 @pytest.fixture
 def context(
-    plan: Plan, database: Database, postgres: Postgres, tmp_path: Path, told: list[tuple[str, dict[str, Any]]]
+    plan: Plan, database: Database, postgres: Postgres, tmp_path: Path, reported: list[tuple[str, dict[str, Any]]]
 ) -> Context:
     environment = {f"REHEARSAL_{name}": str(tmp_path) for name in ("ROOT", "API_TOKEN", "PG_BIN", "PYTHON")}
     environment |= {f"REHEARSAL_{name}_URL": "http://localhost:1" for name in ("BACKEND", "FRONTEND")}
@@ -70,7 +70,7 @@ def context(
     target = load_target(TARGET, environment)
     folder = RunFolder.create(tmp_path, "INC-1", "full")
     state = RunState({"option": "A"}, "2025-11-03T12:00:00+00:00", "full")
-    reporter = Reporter(lambda kind, **data: told.append((kind, data)))
+    reporter = Reporter(lambda kind, **data: reported.append((kind, data)))
     return Context(plan, target, folder, Adapters(target, folder, postgres=postgres), state, "Dana", reporter)
 
 
@@ -213,7 +213,7 @@ def scan(application: psycopg.Connection) -> None:
 
 
 def test_an_index_that_nobody_scans_is_rebuilt_and_that_is_journaled(
-    context: Context, postgres: Postgres, told: list[tuple[str, dict[str, Any]]]
+    context: Context, postgres: Postgres, reported: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step, shape = approved_step(context), catalog_of(postgres)
     assert until(lambda: gone(postgres), 10), "the preview's sessions count their scans when they end"
@@ -229,13 +229,13 @@ def test_an_index_that_nobody_scans_is_rebuilt_and_that_is_journaled(
     step.apply()
 
     assert catalog_of(postgres) == shape
-    assert ("owed", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in told]
-    assert ("paid", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in told]
+    assert ("owed", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in reported]
+    assert ("paid", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in reported]
     assert "progress: []" in statements  # between two batches it was not there
 
 
 def test_an_index_that_somebody_scans_meanwhile_is_kept(
-    context: Context, postgres: Postgres, application: psycopg.Connection, told: list[tuple[str, dict[str, Any]]]
+    context: Context, postgres: Postgres, application: psycopg.Connection, reported: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step = approved_step(context)
     report, oid = context.reporter.append, "SELECT 'idx_messages_attachments'::regclass::oid AS it"
@@ -252,10 +252,10 @@ def test_an_index_that_somebody_scans_meanwhile_is_kept(
 
     with postgres.connect() as connection:
         assert one(connection, oid) == before
-    assert not [data for kind, data in told if kind == "owed" and data["debt"].startswith("index-")]
+    assert not [data for kind, data in reported if kind == "owed" and data["debt"].startswith("index-")]
 
 
-def test_only_a_count_that_stands_still_makes_an_index_unused(
+def test_only_an_unchanged_count_makes_an_index_unused(
     connection: Connection, application: psycopg.Connection, plan: Plan
 ) -> None:
     indexes = Indexes(Backfill(plan.database, "test"))
@@ -265,34 +265,34 @@ def test_only_a_count_that_stands_still_makes_an_index_unused(
 
 
 def test_an_index_counts_as_watched_from_the_preview_on(
-    context: Context, connection: Connection, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, dict[str, Any]]]
+    context: Context, connection: Connection, monkeypatch: pytest.MonkeyPatch, reported: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step = approved_step(context)
     monkeypatch.setattr(watching, "WATCH", 0.3)
-    assert until(lambda: watching.reading(connection, Indexes(step.backfill)).at > reading_of(told)["at"] + 0.3, 5)
+    assert until(lambda: watching.reading(connection, Indexes(step.backfill)).at > reading_of(reported)["at"] + 0.3, 5)
     step.probe()
     step.preconditions()
     step.preview()
 
     step.apply()
 
-    assert ("owed", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in told]
-    assert not [data for kind, data in told if "watching" in data.get("text", "")]
+    assert ("owed", f"index-{INDEX}") in [(kind, data.get("debt")) for kind, data in reported]
+    assert not [data for kind, data in reported if "watching" in data.get("text", "")]
 
 
 def test_an_index_that_somebody_scanned_since_the_preview_is_kept(
-    context: Context, application: psycopg.Connection, told: list[tuple[str, dict[str, Any]]]
+    context: Context, application: psycopg.Connection, reported: list[tuple[str, dict[str, Any]]]
 ) -> None:
     step = approved_step(context)
     scan(application)
 
     step.apply()
 
-    assert not [data for kind, data in told if kind == "owed" and data["debt"].startswith("index-")]
+    assert not [data for kind, data in reported if kind == "owed" and data["debt"].startswith("index-")]
 
 
-def reading_of(told: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    return next(data for kind, data in told if kind == "index-scans")
+def reading_of(reported: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    return next(data for kind, data in reported if kind == "index-scans")
 
 
 def test_what_a_broken_drop_or_build_left_over_is_finished(

@@ -1,4 +1,4 @@
-"""Strong locks are short: limits on waiting for them, and on what is done under them, hold; a lost COMMIT is looked up."""
+"""Strong locks are short: limits on the wait for them and on the work under them hold; a lost COMMIT is looked up."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,12 +87,12 @@ def many_short_statements(connection: Connection) -> None:
         connection.execute("SELECT pg_sleep(0.05)")
 
 
-def a_client_that_stands_still(connection: Connection) -> None:
+def an_idle_client(connection: Connection) -> None:
     time.sleep(0.6)
     connection.execute("SELECT 1")
 
 
-@pytest.mark.parametrize("slow", [one_long_statement, many_short_statements, a_client_that_stands_still])
+@pytest.mark.parametrize("slow", [one_long_statement, many_short_statements, an_idle_client])
 def test_what_takes_too_long_under_a_lock_is_ended_and_tried_again(
     postgres: Postgres, database: Database, slow: Callable[[Connection], None]
 ) -> None:
@@ -214,7 +214,7 @@ def test_round_trips_under_the_lock_do_not_grow_with_the_work(relayed: Relayed, 
     assert application.execute("SELECT count(*) FROM schema_migrations WHERE version LIKE 'far-%'").fetchall() == [(30,)]
 
 
-def test_what_changes_between_the_look_and_the_lock_is_looked_at_again(
+def test_a_change_between_the_check_and_the_lock_is_checked_again(
     postgres: Postgres, application: psycopg.Connection
 ) -> None:
     application.execute("CREATE TABLE seen (it int)")
@@ -244,7 +244,7 @@ def test_what_others_change_each_time_is_refused_and_left_as_it_is(
         application.execute("INSERT INTO seen VALUES (1)")
         statements.write("DELETE FROM seen")
 
-    with pytest.raises(PreconditionError, match="others changed what was looked at"):
+    with pytest.raises(PreconditionError, match="others changed what the step had read"):
         with_short_lock_in_one_message(postgres.connect, work, silent, budget=EXCHANGING)
 
     assert application.execute("SELECT count(*) FROM seen").fetchall() == [(8,)]
@@ -321,7 +321,7 @@ def test_a_swap_and_its_undo_lock_within_a_quarter_of_a_second(
     assert application.execute("SELECT DISTINCT wait, whole FROM seen WHERE locked = 1").fetchall() == [("100ms", "250ms")]
 
 
-def test_an_exchange_that_takes_too_long_lets_go_and_is_made_the_next_time(
+def test_a_cut_over_that_takes_too_long_releases_its_lock_and_is_retried(
     postgres: Postgres, database: Database, connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     application.execute("CREATE SEQUENCE tries")
@@ -352,7 +352,7 @@ def cut_at_the_exchange(relay: Relay, monkeypatch: pytest.MonkeyPatch, **cut: by
     monkeypatch.setattr(Swap, "cut_over", cutting)
 
 
-def test_an_exchange_whose_commit_is_not_answered_is_found_done(
+def test_a_cut_over_whose_commit_is_not_answered_is_found_done(
     relayed: Relayed, connection: Connection, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     through, relay = relayed()

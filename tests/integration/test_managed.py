@@ -64,7 +64,7 @@ def planned(target: Bare, what: str) -> Ended:
     return target.planned(option, choice)
 
 
-def carried_out(target: Bare) -> Run:
+def executed(target: Bare) -> Run:
     run = target.opened()
     run.approve(target.digest, "tester")
     for name in run.steps:
@@ -88,7 +88,7 @@ def test_each_option_works_to_its_proof_and_back(managed: Bare, what: str, owner
     assert said.exit_code == 0, said.text
     before = managed.ask(ALL)
 
-    run = carried_out(managed)
+    run = executed(managed)
     for name in reversed([*run.steps][1:]):
         engine.undo(run, name)
 
@@ -181,14 +181,14 @@ def test_a_quick_rollback_works_with_such_a_role(
     assert (code, run.state.outcome and run.state.outcome["status"]) == (0, "verified"), said
 
 
-def test_what_is_lost_is_said_with_what_is_done_instead(managed: Bare) -> None:
+def test_each_lost_ability_is_shown_with_its_substitute(managed: Bare) -> None:
     said = words(planned(managed, "quarantine").text)
     shown = looked(managed.opened().context, "server-role")
 
     assert shown.status == "PASS"
     assert "make event triggers: only superusers may; copies that are only read are made without them" in shown.summary
     assert "end sessions of roles" not in shown.summary
-    assert "What our role may not do on this server is known" in said
+    assert "The missing rights of our role on this server are known" in said
 
 
 def test_a_superuser_loses_nothing(database: Database) -> None:
@@ -197,7 +197,7 @@ def test_a_superuser_loses_nothing(database: Database) -> None:
         assert lost(superuser, database.application.name) == []
 
 
-def test_every_ability_is_looked_at(connection: Connection) -> None:
+def test_every_ability_is_checked(connection: Connection) -> None:
     as_role = {each.what for each in lost(connection, "nobody")}
 
     assert as_role <= {each.what for each in ABILITIES.values()}

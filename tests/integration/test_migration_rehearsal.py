@@ -156,7 +156,7 @@ def test_a_database_that_is_not_empty_is_left_alone(servers: Callable[[int], Ser
             connection.execute("DROP DATABASE not_empty")
 
 
-def test_files_are_named_from_where_one_stands(
+def test_file_names_are_relative_to_the_current_directory(
     servers: Callable[[int], Server], version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = servers(version)

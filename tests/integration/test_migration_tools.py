@@ -360,7 +360,7 @@ def test_what_the_tool_prints_of_migrations_is_their_sql(project: Project, monke
     [("knex", KNEX, ""), ("typeorm", TYPEORM, ""), ("sequelize", SEQUELIZE, "config/config.cjs")],
     indirect=["project"],
 )
-def test_what_is_said_to_show_the_sql_of_code_does(project: Project, command: list[str], settings: str) -> None:
+def test_the_command_said_to_show_the_sql_of_code_does_so(project: Project, command: list[str], settings: str) -> None:
     if settings:
         path = project.path / settings
         path.write_text(path.read_text().replace("dialect:", "logging: console.log, dialect:"))

@@ -18,6 +18,8 @@ from runbook_lib.postgres.connection import Connection, Postgres
 from runbook_lib.run import Run
 from runbook_lib.ui import mirror as mirroring
 
+pytestmark = pytest.mark.newest
+
 TARGET = SimpleNamespace(name="test", is_production=False, database=SimpleNamespace(service="test"))
 
 

@@ -1,4 +1,4 @@
-"""Values that do not fit what comes back are replaced or kept as a plan decides, and nothing else differs; else refused."""
+"""Values that do not fit the restored schema are replaced or kept as a plan decides, or refused; nothing else differs."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,9 +87,9 @@ def test_what_is_decided_of_misfits_changes_nothing_where_all_fit(attempt: Decid
     ("decided", "why"),
     [
         ("refuse", "values of public.taps.litres do not fit smallint"),
-        ("99999", "what was decided of it fails"),
-        ("litre", "what was decided of it fails"),
-        ("1; SELECT 2", "what was decided of it fails"),
+        ("99999", "the decision about it fails"),
+        ("litre", "the decision about it fails"),
+        ("1; SELECT 2", "the decision about it fails"),
         ("NULL", "rows do not satisfy it"),
     ],
     ids=["refuse", "a value that does not fit either", "no such column", "two statements", "NULL where there is none"],
@@ -184,7 +184,7 @@ def test_an_enum_keeps_the_label_that_rows_hold_and_no_other(attempt: Deciding) 
 def test_a_value_that_is_no_label_from_before_is_refused(attempt: Deciding, decided: str) -> None:
     found = attempt(KINDS, LABELS, "INSERT INTO fees VALUES (4, 'both', NULL);", fees__kind={"misfits": decided})
 
-    assert "what was decided of it fails" in refused(found)["kind"]
+    assert "the decision about it fails" in refused(found)["kind"]
 
 
 def test_each_column_that_holds_a_label_is_decided(attempt: Deciding) -> None:

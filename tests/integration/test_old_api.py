@@ -26,7 +26,7 @@ from ..support.sample import application_programs
 
 @dataclass
 class Kept:
-    """A release whose backfill left pictures out, and the backend from before it, kept running beside it."""
+    """A release whose backfill left pictures out, and the backend from before it, kept running next to it."""
 
     context: Context
     url: str

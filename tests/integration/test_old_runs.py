@@ -68,7 +68,7 @@ def test_a_killed_run_of_an_earlier_version_is_resumed(taken_up: Take, name: str
     run = taken_up(name)
     run.digest = next(reversed(run.opened().state.previews))
 
-    ended = run.carried_out()
+    ended = run.executed()
 
     assert (ended.exit_code, run.status()) == (0, "verified"), ended.text
 

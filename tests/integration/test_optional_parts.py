@@ -27,12 +27,12 @@ def keep_steps(target: Bare, *names: str) -> None:
     target.plan["types"]["full"]["options"] = {name: text for name, text in options.items() if name in of_steps}
 
 
-def carried_out(target: Bare, option: str) -> None:
+def executed(target: Bare, option: str) -> None:
     assert (shown := target.planned(option)).exit_code == 0, shown.text
-    ended = target.carried_out()
+    ended = target.executed()
     if ended.exit_code == 1:  # a loss is approved by its numbers once it is counted
         target.digest = next(reversed(target.opened().state.previews))
-        ended = target.carried_out()
+        ended = target.executed()
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
 
 
@@ -40,7 +40,7 @@ def test_option_a_without_api_page_and_what_is_for_people(target: Bare) -> None:
     leave_out(target, "api", "page", "decision_matrix", "troubles", "escalation", "contacts", "follow_ups", "needs")
     del target.target["contacts"], target.target["api_token"], target.target["endpoints"]
 
-    carried_out(target, "A")
+    executed(target, "A")
 
     (report,) = target.run.glob("report.html")
     assert "Follow-ups" not in report.read_text()
@@ -52,7 +52,7 @@ def test_columns_are_removed_and_put_back_without_a_backfill(target: Bare) -> No
     keep_steps(target, "stop-services", "back-up", "remove-columns")
     keep_checks(target, "only-intended-rows")
 
-    carried_out(target, "B")
+    executed(target, "B")
     assert target.ask("SELECT FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname = 'attachments'") == []
 
     target.opened().steps["remove-columns"].undo()
@@ -67,7 +67,7 @@ def test_the_backup_is_restored_without_a_backfill_or_a_migration(target: Bare, 
     keep_checks(target, *(["schema-expected"] if "migration" in absent else []), "only-intended-rows")
     target.ask("UPDATE messages SET content = 'written since' WHERE id = 1")
 
-    carried_out(target, "C")
+    executed(target, "C")
 
     assert target.ask(ROWS) == before
 
@@ -78,7 +78,7 @@ def test_services_stop_and_a_backup_is_made_without_a_table(target: Bare) -> Non
     keep_checks(target)
     before = target.ask(ROWS)
 
-    carried_out(target, "")
+    executed(target, "")
 
     assert (target.running(), target.ask(ROWS)) == (set(), before)
     assert list((target.root / "backups").glob("before_rollback_*"))

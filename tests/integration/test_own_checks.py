@@ -143,7 +143,7 @@ LONG_AGO = "2025-11-01T09:00:00.000Z"  # the feature's first commit was written 
         (
             "ERROR column x does not exist",
             "frontend",
-            "none of a kind that was logged before the feature's first commit of 2025-",
+            "none is of a kind that was logged before the feature's first commit of 2025-",
         ),
     ],
 )

@@ -68,7 +68,11 @@ WRONG = {
     "dump": (changed("database", "fill", 0, to={"dump": "gone.dump"}), "database.fill.0.dump", "There is no file gone.dump"),
     "script": (changed("use", 0, to={"sql": "gone.sql"}), "use.0.sql", "There is no file gone.sql"),
     "target": (changed("target", to="gone.yaml"), "target", "There is no target"),
-    "repository": (changed("repositories", "shop", "clone", to="gone"), "repositories.shop.clone", "is no git repository"),
+    "repository": (
+        changed("repositories", "shop", "clone", to="gone"),
+        "repositories.shop.clone",
+        "not a readable git repository",
+    ),
     "release": (changed("repositories", "shop", "ref", to="v9"), "repositories.shop.ref", "no branch, tag or commit 'v9'"),
     "other repository": (changed("repositories", to={"web": {"clone": ".."}}), "repositories", "has a repository shop"),
     "health": (changed("health", to={}), "health", "when the plan's service shop is up"),

@@ -1,4 +1,4 @@
-"""A partitioned table: its backup is that of its leaves, and what cannot handle it says so before anything is stopped."""
+"""A partitioned table: its backup is that of its leaves; an unsuitable option says so before anything is stopped."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_the_backup_of_a_partitioned_table_is_verified_by_its_leaves(partitioned
     partitioned.plan["types"]["full"]["checks"] = []
 
     assert partitioned.planned().exit_code == 0
-    ended = partitioned.carried_out()
+    ended = partitioned.executed()
 
     assert (ended.exit_code, partitioned.status()) == (0, "verified"), ended.text
 

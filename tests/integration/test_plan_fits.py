@@ -30,6 +30,7 @@ def refused(target: Bare, text: str, option: str = "A") -> None:
     assert "may not read" not in ended.text
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
@@ -59,6 +60,7 @@ def test_a_wrong_name_is_found_before_anything_is_stopped(target: Bare, path: st
     refused(target, text)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
@@ -86,7 +88,7 @@ def test_types_are_compared_however_they_are_spelt(target: Bare, option: str) ->
 
     assert target.planned(option).exit_code == 0
     if option == "A":
-        assert target.carried_out().exit_code == 0
+        assert target.executed().exit_code == 0
 
 
 SPELT = {  # the type of the column -> how a plan may spell it
@@ -163,7 +165,7 @@ def test_that_a_key_names_one_row_cannot_be_waived(target: Bare) -> None:
     target.plan["database"]["constraints"] = []
     refused(target, "several rows have the same value")
 
-    ended = target.carried_out("--waive", "key: nobody will undo this anyway")
+    ended = target.executed("--waive", "key: nobody will undo this anyway")
 
     assert (ended.exit_code, target.running()) == (2, set(SERVICES)), ended.text
     assert "'key' to waive" in words(ended.text)

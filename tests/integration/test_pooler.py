@@ -1,4 +1,4 @@
-"""PgBouncer in front of the database: looked at beforehand, paused for each strong lock, and let go on whatever happens."""
+"""PgBouncer in front of the database: checked beforehand, paused for each strong lock, and resumed whatever happens."""
 
 import signal
 import threading
@@ -107,6 +107,7 @@ def test_a_fence_lets_transactions_in_progress_end(behind: Behind) -> None:
     assert not behind.bouncer.is_paused()
 
 
+@pytest.mark.newest
 def test_stopped_services_leave_no_connection_in_the_pooler(behind: Behind) -> None:
     behind.name()
     with behind.bouncer.connect(behind.target.database.application.name) as client:
@@ -117,6 +118,7 @@ def test_stopped_services_leave_no_connection_in_the_pooler(behind: Behind) -> N
     assert {data["status"] for data in behind.journaled("checked")} == {"PASS"}
 
 
+@pytest.mark.newest
 def test_the_preview_says_for_how_long_clients_wait(behind: Behind) -> None:
     behind.name(limit_ms=300)
 
@@ -126,7 +128,8 @@ def test_the_preview_says_for_how_long_clients_wait(behind: Behind) -> None:
     assert "Each pooler can be paused, and leads to the database" in words(planned.text)
 
 
-def test_a_waiver_goes_on_without(behind: Behind) -> None:
+@pytest.mark.newest
+def test_a_waiver_continues_without_the_pause(behind: Behind) -> None:
     behind.name()
     run = behind.begun("quarantine")
     behind.bouncer.stop()
@@ -138,11 +141,12 @@ def test_a_waiver_goes_on_without(behind: Behind) -> None:
     assert behind.journaled("poolers-resumed") == []
 
 
-TOO_LONG = "Transactions in progress went on for longer than PAUSE of PgBouncer may wait"
+TOO_LONG = "Running transactions took longer than PAUSE of PgBouncer may wait"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("what", ["quarantine", "exchange", "fence"])
-def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: Behind, what: str) -> None:
+def test_a_transaction_that_does_not_end_stops_the_step_without_a_change(behind: Behind, what: str) -> None:
     behind.name(limit_ms=100)
     run = behind.begun(what)
     with behind.bouncer.connect() as client, pytest.MonkeyPatch.context() as patched:
@@ -162,6 +166,7 @@ def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: 
     assert engine.apply(run, last(run)).how == "done"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("what", "module", "name"),
     [
@@ -172,7 +177,7 @@ def test_a_transaction_that_goes_on_stops_the_step_with_nothing_changed(behind: 
         pytest.param("fence", fence, "end_sessions", id="fence"),
     ],
 )
-def test_clients_of_a_killed_process_go_on_at_once(behind: Behind, what: str, module: Any, name: str) -> None:
+def test_clients_of_a_killed_process_continue_at_once(behind: Behind, what: str, module: Any, name: str) -> None:
     behind.name()
     run = behind.begun(what)
     killed(lambda: engine.apply(run, last(run)), module, name)
@@ -184,7 +189,8 @@ def test_clients_of_a_killed_process_go_on_at_once(behind: Behind, what: str, mo
     assert engine.apply(run, last(run)).results
 
 
-def test_without_its_guard_they_go_on_with_the_next_command(behind: Behind) -> None:
+@pytest.mark.newest
+def test_without_its_guard_they_continue_with_the_next_command(behind: Behind) -> None:
     behind.name()
     run = behind.begun("quarantine")
     with pytest.MonkeyPatch.context() as patched:
@@ -198,13 +204,14 @@ def test_without_its_guard_they_go_on_with_the_next_command(behind: Behind) -> N
     assert (behind.bouncer.is_paused(), behind.pending().count("paused-pooler")) == (False, 0)
 
 
+@pytest.mark.newest
 def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pausing, "RESUMED_WITHIN", 0.1)
     behind.name()
     run = behind.begun("quarantine")
     killed(lambda: engine.apply(run, last(run)), lock_budget, "limit")
     behind.bouncer.stop()
-    with pytest.raises(AdapterError, match="could not be let go on") as refused:
+    with pytest.raises(AdapterError, match="RESUME failed") as refused:
         cleanup.clean_up_due(run)
 
     run.waive("pooler", "its machine is lost")
@@ -223,19 +230,21 @@ def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, mon
     assert "paused-pooler" not in behind.pending()
 
 
+@pytest.mark.newest
 @pytest.mark.slow
-def test_the_same_command_lets_them_go_on_first_of_all(behind: Behind) -> None:
+def test_the_same_command_resumes_them_first(behind: Behind) -> None:
     behind.name()
     assert behind.planned("quarantine").exit_code == 0
     assert behind.target.crashed("runbook_lib.steps.pausing:Pausing.resume") == -signal.SIGKILL
     until(lambda: not behind.bouncer.is_paused(), "its guard resumes")
 
-    ended = behind.target.carried_out()
+    ended = behind.target.executed()
 
     assert (ended.exit_code, behind.target.status()) == (0, "verified"), ended.text
     assert not behind.bouncer.is_paused()
 
 
+@pytest.mark.newest
 def test_resumed_by_somebody_else_meanwhile_is_journaled_and_no_error(
     behind: Behind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +264,7 @@ def test_resumed_by_somebody_else_meanwhile_is_journaled_and_no_error(
     assert "paused-pooler" not in behind.pending()
 
 
+@pytest.mark.newest
 def test_a_resume_that_fails_stays_pending_and_says_how_to_do_it(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     behind.name()
     run, limit = behind.begun("quarantine"), lock_budget.limit
@@ -267,7 +277,7 @@ def test_a_resume_that_fails_stays_pending_and_says_how_to_do_it(behind: Behind,
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lock_budget, "limit", gone)
-        with pytest.raises(StepFailed, match="could not be let go on") as failed:
+        with pytest.raises(StepFailed, match="RESUME failed") as failed:
             engine.apply(run, last(run))
 
     assert "psql service=console -c 'RESUME" in failed.value.safe_next
@@ -278,6 +288,7 @@ def test_a_resume_that_fails_stays_pending_and_says_how_to_do_it(behind: Behind,
     assert "paused-pooler" not in behind.pending()
 
 
+@pytest.mark.newest
 def test_several_poolers_are_paused_and_each_resumed_by_itself(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

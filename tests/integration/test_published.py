@@ -44,7 +44,7 @@ def test_a_step_and_its_undo_work_where_all_tables_are_published(
         target.as_superuser(EVERYTHING)
     before = target.ask(ALL)
     assert target.planned(option, choose).exit_code == 0
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
     assert target.ask(WITHOUT_IDENTITY) == []
     if not first:  # a swap is refused where all columns are published, but somebody may publish them afterwards
         target.as_superuser(EVERYTHING)
@@ -82,7 +82,7 @@ def test_a_swap_is_made_where_only_other_columns_are_published(target: Bare) -> 
 
     assert "publication ids sends each changed row to its subscribers" in words(planned.text)
     assert planned.exit_code == 0, planned.text
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
 
 
 @pytest.mark.parametrize(

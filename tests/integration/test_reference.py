@@ -48,7 +48,7 @@ def test_a_row_without_a_value_is_missing_and_named(
     assert (found.missing, found.keys) == (2, ["3", "300"])
 
 
-def test_a_deleted_row_is_told_apart_from_a_missing_picture(
+def test_a_deleted_row_is_distinguished_from_a_missing_picture(
     connection: Connection, application: psycopg.Connection, plan: Plan, data: Path
 ) -> None:
     application.execute("UPDATE messages SET replied_to_message_id = NULL")
@@ -87,7 +87,7 @@ def test_a_backup_without_the_table_is_no_reference(connection: Connection, plan
 # --- statements
 
 
-def test_what_was_run_between_two_looks_is_told_the_slowest_first(
+def test_statements_between_two_samples_are_listed_slowest_first(
     measured: Database, postgres: Postgres, application: psycopg.Connection
 ) -> None:
     application.execute("SELECT count(*) FROM messages")
@@ -129,7 +129,7 @@ def test_a_session_is_ended_only_while_it_is_the_one_that_was_named(
         application.execute("SELECT 1")
 
 
-def test_a_session_that_our_role_may_not_end_is_told(connection: Connection, database: Database) -> None:
+def test_a_session_that_our_role_may_not_end_is_named(connection: Connection, database: Database) -> None:
     with psycopg.connect(database.conninfo()) as superuser:
         superuser.execute("SELECT 1")
         (session,) = sessions.of_others(connection)

@@ -45,7 +45,7 @@ def test_the_same_approval_makes_a_pull_request_for_a_protected_branch(site: Sit
     assert (pushed, ann.state.outcome and ann.state.outcome["status"]) == (0, "verified"), done
     assert site.remote("rev-parse", branch.removeprefix("origin/")) == site.git("rev-parse", "HEAD")
     assert (site.remote("rev-parse", "main"), site.frozen) == (was, False)
-    assert "a deployment from origin/main returns the feature" in ann.state.pending["pull-request-frontend"]["text"]
+    assert "a deployment from origin/main brings the feature back" in ann.state.pending["pull-request-frontend"]["text"]
     assert (early[0], "is not merged" in early[1]) == (3, True), early
 
     site.remote("update-ref", "refs/heads/main", branch.removeprefix("origin/"))  # somebody merges the pull request

@@ -140,4 +140,4 @@ def test_a_server_that_cannot_be_used_is_one_error(desk: Desk, server: str, said
 def test_a_database_to_keep_names_its_server_itself(desk: Desk) -> None:
     ended = desk.rehearsed(PLACES, "--keep", "dbname=kept")
 
-    assert (ended.exit_code, "leave --server out" in ended.text) == (2, True)
+    assert (ended.exit_code, "omit --server" in ended.text) == (2, True)

@@ -55,7 +55,7 @@ def prerequisite(planned: Planned) -> Mapping[str, object]:
     return planned.state.checks["prerequisites"]["rehearsed"]
 
 
-def test_a_plan_goes_on_with_a_rehearsal_of_exactly_this_alone(site: Site) -> None:
+def test_a_plan_continues_only_with_a_rehearsal_of_exactly_this(site: Site) -> None:
     first = site.plan()
     none = refused(first)
     rehearse(first, days=34)
@@ -67,8 +67,8 @@ def test_a_plan_goes_on_with_a_rehearsal_of_exactly_this_alone(site: Site) -> No
     site.git("-c", "user.name=A", "-c", "user.email=a@test", "commit", "-qm", "Another release")
     other = refused(site.plan())
 
-    assert f"no green rehearsal of {FEATURE} is on record in the folder {site.root / 'records'}" in none
-    assert "34 d ago, by 4 d longer than the 30 d that the plan allows" in old
+    assert f"no green rehearsal of {FEATURE} is recorded in the folder {site.root / 'records'}" in none
+    assert "34 d ago, 4 d more than the 30 d that the plan allows" in old
     assert (planned.error, prerequisite(planned)["status"]) == (None, "PASS")
     assert "3 d ago, rehearsed-3 of " in str(prerequisite(planned)["summary"])
     assert next(p["estimate"] for p in planned.said["previews"] if p["step"] == "build-frontend") == 8

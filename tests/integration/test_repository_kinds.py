@@ -114,7 +114,7 @@ def test_a_file_behind_a_filter_is_built_as_it_is_deployed_or_refused(site: Site
     if unlocked:
         assert planned.run()[0] == 0, planned.error
     else:
-        assert "does not get what is in a.key: a filter (secret) keeps that outside git" in refusal(planned)
+        assert "does not get the content of a.key: a filter (secret) keeps that outside git" in refusal(planned)
 
 
 # --- several services in one repository

@@ -1,4 +1,4 @@
-"""The hash of a row tells every other row apart, whatever the types of its columns."""
+"""Each row that differs has another hash, whatever the types of its columns."""
 
 import pytest
 from psycopg import sql

@@ -33,7 +33,7 @@ CLEARED = """SELECT number, "Fee"::text, tax FROM shop."Orders" ORDER BY number"
 
 
 def as_before(number: int) -> tuple[int, str | None, int]:
-    """What a row is to hold in the end: its backup's, but for what a user edited, and what came since."""
+    """The values expected in a row: its backup's, except where a user edited it or it came since."""
     fees = {7: "-1.00", 9: "-1.00", 301: "2.00"}
     return number, fees.get(number, f"{number}.00" if number % 10 == 0 else None), 0
 
@@ -61,7 +61,7 @@ def test_several_backfills_are_taken_back_and_undone_each_by_its_step(orders: Ba
     rows, lists = orders.ask(ROWS), orders.ask(LISTS)
 
     planned = orders.planned(choose=f"STRATEGY={strategy}")
-    ended = orders.carried_out()
+    ended = orders.executed()
 
     assert (planned.exit_code, ended.exit_code, orders.status()) == (0, 0, "verified"), planned.text + ended.text
     assert "2 rows hold another value than the backfill wrote, by users since: kept as they are" in words(planned.text)
@@ -85,20 +85,20 @@ def test_several_backfills_are_taken_back_and_undone_each_by_its_step(orders: Ba
 @pytest.mark.parametrize(
     ("statement", "keys", "said"),
     [
-        ("", {"column": "shop.Orders.Free"}, "shop.Orders.Free cannot be taken back: there is no such column"),
+        ("", {"column": "shop.Orders.Free"}, "shop.Orders.Free cannot be removed: there is no such column"),
         ("", {"column": "shop.orders.Fee"}, "shop.orders"),
         ("", {"where": "stat = 'open'"}, "Orders has no column stat"),
-        ("", {"where": "state = 'open' AND"}, "is no expression on the columns of one row"),
-        ("", {"where": "state IN (SELECT 'open')"}, "it holds a query"),
+        ("", {"where": "state = 'open' AND"}, "is not an expression on the columns of one row"),
+        ("", {"where": "state IN (SELECT 'open')"}, "it contains a query"),
         ("", {"written": {"sql": "random()"}}, "calls random, which does not give the same each time"),
         ("", {"where": '"Fee" > 0'}, "names Fee itself, which changes"),
         ("", {"written": "much"}, "the server refuses the plan's values or SQL"),
         ("", {"touch_column": "at"}, "Orders has no column at"),
-        ('ALTER TABLE shop."Orders" DROP CONSTRAINT "Orders_pkey"', {}, "no single column names each row of the table"),
+        ('ALTER TABLE shop."Orders" DROP CONSTRAINT "Orders_pkey"', {}, "the table has no key of a single column"),
         (
             'ALTER TABLE shop."Orders" DROP CONSTRAINT "Orders_pkey", ADD PRIMARY KEY (id, number)',
             {},
-            "its key is (id, number); a key of several is not supported here",
+            "its key is (id, number); keys of several columns are not supported here",
         ),
         (
             'UPDATE shop."Orders" SET "Fee" = 3 WHERE "Fee" IS NULL; ALTER TABLE shop."Orders" ALTER "Fee" SET NOT NULL',
@@ -146,17 +146,17 @@ def test_what_cannot_go_back_is_named_before_anything_is_stopped(
 @pytest.mark.slow
 @pytest.mark.newest
 @pytest.mark.parametrize("strategy", ["swap", "batched", "keyed"])
-@pytest.mark.parametrize("statement", range(3, 60, 14))
+@pytest.mark.parametrize("statement", [15, 40])
 def test_a_killed_step_is_resumed_by_the_same_command(orders: Bare, strategy: str, statement: int) -> None:
     orders.plan["backfills"][0]["touch_column"] = None
     orders.steps("stop-services", "back-up", "fees", "clear-backfill", "taxes")
     rows = orders.ask(ROWS)
     assert orders.planned(choose=f"STRATEGY={strategy}").exit_code == 0
     orders.dying_in("fees", statement)
-    orders.carried_out()
+    orders.executed()
     orders.dying("")
 
-    ended = orders.carried_out()
+    ended = orders.executed()
 
     assert (ended.exit_code, orders.status()) == (0, "verified"), ended.text
     assert orders.ask(CLEARED) == [as_before(number) for number in range(1, 302)]
@@ -170,7 +170,7 @@ def test_a_killed_step_is_resumed_by_the_same_command(orders: Bare, strategy: st
 def test_what_is_purged_is_gone_and_leaves_nothing_to_clear(orders: Bare, strategy: str) -> None:
     orders.plan["backfills"][0]["touch_column"] = None
     assert orders.planned(choose=f"STRATEGY={strategy}").exit_code == 0
-    assert orders.carried_out().exit_code == 0
+    assert orders.executed().exit_code == 0
     after = orders.ask(ROWS)
     purge = re.findall(r"--approve (\w{16})", runbook("purge", orders.run).text)[-1]
 

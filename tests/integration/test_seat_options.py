@@ -18,7 +18,7 @@ from runbook_lib.ui import triage_cells
 pytestmark = pytest.mark.newest
 
 
-def test_each_option_is_told_in_numbers(plan: Plan, postgres: Postgres, connection: Connection, tmp_path: Path) -> None:
+def test_each_option_is_shown_in_numbers(plan: Plan, postgres: Postgres, connection: Connection, tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "", "full")
     opened = Journal(folder.journal_path).append("opened", plan=plan.feature, type="full", option="A", operator="Dana")
     backups = SimpleNamespace(directory=str(tmp_path), pattern="*.dump")

@@ -59,7 +59,7 @@ def test_a_service_goes_back_without_a_table_a_page_or_an_api(small: Bare) -> No
     feature = small.root / "billing" / "services" / "billing" / "fees.py"
 
     assert (shown := small.planned()).exit_code == 0, shown.text
-    ended = small.carried_out()
+    ended = small.executed()
 
     assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
     assert (feature.exists(), small.running()) == (False, {"billing"})
@@ -71,7 +71,7 @@ def test_an_own_notebook_that_walks_other_steps_is_refused_beforehand(small: Bar
 
     ended = small.planned()
 
-    said = "01-triage does not walk freeze, stop-services,"
+    said = "01-triage lacks freeze, stop-services,"
     assert (ended.exit_code, said in ended.text) == (3, True)
     assert small.running() == {"billing"}
 
@@ -80,7 +80,7 @@ def test_the_standard_notebook_is_rendered_for_its_steps(small: Bare) -> None:
     small.plan["types"]["full"]["notebook"] = "03-full-rollback"
 
     assert (shown := small.planned()).exit_code == 0, shown.text
-    ended = small.carried_out()
+    ended = small.executed()
 
     assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
     assert "revert-billing" in (small.run / "03-full-rollback.ipynb").read_text()
@@ -125,7 +125,7 @@ def test_two_columns_in_two_tables_are_taken_back_by_a_plan_of_a_few_lines(small
 
     shown = small.planned("D")
     assert shown.exit_code == 0, shown.text
-    ended = small.carried_out()
+    ended = small.executed()
 
     assert (ended.exit_code, small.status()) == (0, "verified"), ended.text
     assert small.ask(ALL) == before

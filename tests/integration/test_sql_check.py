@@ -136,7 +136,7 @@ def test_what_a_query_names_is_looked_for_beforehand(context: Context) -> None:
 
     assert there == ("PASS", "the query can be executed")
     assert (of_code[0], 'relation "no_such_table" does not exist' in of_code[1]) == ("FAIL", True)
-    assert (of_data[0], "may be once the database is changed" in of_data[1]) == ("PASS", True)
+    assert (of_data[0], "may once the database is changed" in of_data[1]) == ("PASS", True)
     context.adapters = context.adapters.but(postgres=Postgres("no-such-service", "test"))
     with pytest.raises(AdapterError):
         look(context, "own")

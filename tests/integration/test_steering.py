@@ -1,4 +1,4 @@
-"""A clearing in batches that another process pauses, has go on, and ends; and what an undo with conflicts still owes."""
+"""A clearing in batches that another process pauses, resumes and ends; and the pending cleanup of an undo with conflicts."""
 
 import json
 import subprocess
@@ -92,7 +92,7 @@ def steered(run: Run) -> list[tuple[str, str]]:
     return [(e.data["wanted"], e.data["by"]) for e in run.journal.events() if e.kind == "steered"]
 
 
-def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run) -> None:
+def test_another_process_pauses_between_batches_and_resumes(run: Run) -> None:
     whole, paused = left(run), []
 
     def told(data: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def test_another_process_pauses_between_batches_and_has_it_go_on(run: Run) -> No
     assert {("pause", "Ann"), ("resume", "Ann")} == set(steered(run))
 
 
-def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run) -> None:
+def test_a_step_that_another_process_ended_between_batches_is_resumed(run: Run) -> None:
     def told(data: dict[str, Any]) -> None:
         if data["done"] and not steered(run):
             assert json.loads(command("abort", run).stdout)["wanted"] == "abort"
@@ -120,7 +120,7 @@ def test_what_another_process_ended_between_batches_is_gone_on_with(run: Run) ->
     whole = left(run)
     listening(run, told)
 
-    with pytest.raises(StepFailed, match="ended between two batches, as was asked for"):
+    with pytest.raises(StepFailed, match="aborted between two batches, as requested"):
         engine.apply(run, NAME)
 
     assert 0 < left(run) < whole
@@ -175,7 +175,7 @@ def test_a_clearing_that_has_not_come_to_its_batches_is_not_steered(run: Run) ->
 
 
 @pytest.mark.parametrize("strategy", ["batched", "swap"])
-def test_what_an_undo_keeps_of_conflicts_is_owed_until_it_is_purged(begin: Callable[[str], Run], strategy: str) -> None:
+def test_conflicts_kept_by_an_undo_are_pending_until_purged(begin: Callable[[str], Run], strategy: str) -> None:
     run = begin(strategy)
     engine.apply(run, NAME)
     with run.context.adapters.postgres.connect() as connection:

@@ -160,7 +160,7 @@ def test_a_trigger_that_writes_elsewhere_stops_the_cut_over(
     before_the_lock(monkeypatch, triggered)
     work = BackfillRemoval(postgres.connect, backfill, "swap", stopped=False)
 
-    with pytest.raises(StepFailed, match=r"this \(inserted, updated, deleted\): .*'audit': \(1, 0, 0\).* was meant"):
+    with pytest.raises(StepFailed, match=r"\(inserted, updated, deleted\): .*'audit': \(1, 0, 0\).*; expected: "):
         work.apply()
 
     assert application.execute("SELECT count(*) FROM audit").fetchone() == (0,)

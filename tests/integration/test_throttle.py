@@ -81,7 +81,7 @@ def test_a_replica_whose_replay_stops_holds_batches_up_until_it_continues(
         replica.execute("SELECT pg_wal_replay_pause()")
         connection.execute("CREATE TABLE written_since (it int)")
         looks = throttle.Replicas()
-        assert until(lambda: looks.lag(connection) > 1.0, 5)  # the server's own replay_lag stands still
+        assert until(lambda: looks.lag(connection) > 1.0, 5)  # the server's own replay_lag does not change
 
         def told(rows: int, why: str) -> None:
             if "a replica is" in why:

@@ -47,19 +47,21 @@ def test_what_a_trigger_writes_is_allowed_by_name(target: Bare, strategy: str) -
     target.ask(AUDIT.format(of=""))
 
     assert target.planned(choose=f"STRATEGY={strategy}").exit_code == 0
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask("SELECT count(*) > 0 FROM audit") == [(True,)]
 
 
+@pytest.mark.newest
 def test_a_trigger_that_touches_what_the_plan_touches_is_no_obstacle(target: Bare) -> None:
     target.ask(TOUCH)
 
     assert target.planned(choose="STRATEGY=batched").exit_code == 0
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
 
 
+@pytest.mark.newest
 def test_a_strategy_that_does_not_fire_it_is_chosen(target: Bare) -> None:
     target.ask(AUDIT.format(of="OF updated_at"))  # fires where the row's time of change is touched, and for nothing else
     target.plan["backfills"][0]["touch_column"] = None
@@ -67,6 +69,7 @@ def test_a_strategy_that_does_not_fire_it_is_chosen(target: Bare) -> None:
     assert target.planned(choose="STRATEGY=batched").exit_code == 0
 
 
+@pytest.mark.newest
 def test_a_part_is_not_restored_past_a_trigger_that_writes_elsewhere(target: Bare) -> None:
     target.ask("UPDATE messages SET media_url = NULL WHERE id % 2 = 0")
     target.ask(AUDIT.format(of="OF media_url"))
@@ -102,7 +105,7 @@ def test_what_is_kept_out_fires_neither_for_a_step_nor_for_its_undo(target: Bare
     planned = target.planned(choose=f"STRATEGY={strategy}, TRIGGERS=keep_out")
     assert planned.exit_code == 0, planned.text
     assert "these triggers are kept out of" in words(planned.text)
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert (ended.exit_code, target.status()) == (0, "verified"), ended.text
     assert target.ask(elsewhere) == [(0,)]
@@ -149,6 +152,7 @@ def test_what_one_row_changes_elsewhere_is_seen_on_the_clone_and_counted(target:
     assert "one row run through it changes besides: audit: 1 inserted" in words(ended.text)
 
 
+@pytest.mark.newest
 @pytest.mark.usefixtures("may_keep_out")
 def test_a_part_is_restored_past_a_trigger_that_is_kept_out(target: Bare) -> None:
     target.ask("UPDATE messages SET media_url = NULL WHERE id % 2 = 0")
@@ -157,13 +161,14 @@ def test_a_part_is_restored_past_a_trigger_that_is_kept_out(target: Bare) -> Non
 
     planned = target.planned("R", choose="TRIGGERS=keep_out")
     assert planned.exit_code == 0, planned.text
-    ended = target.carried_out()
+    ended = target.executed()
 
     assert ended.exit_code == 0, ended.text
     assert "these triggers are kept out of 100 rows, and of an undo: note" in words(planned.text)
     assert target.ask("SELECT count(*) FROM audit") == [(0,)]
 
 
+@pytest.mark.newest
 @pytest.mark.usefixtures("may_keep_out")
 def test_rows_are_not_restored_past_their_foreign_keys(target: Bare) -> None:
     target.ask("DELETE FROM messages WHERE id = 600")

@@ -23,7 +23,7 @@ def test_an_undo_of_a_clearing_that_was_purged_is_refused_by_name(target: Bare, 
     target.plan["backfills"][0]["touch_column"] = None
     target.steps("back-up", "clear-backfill", clear_backfill={"live": True})
     assert target.planned(choose=f"STRATEGY={strategy}").exit_code == 0
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
     purge = digest(runbook("purge", target.run).text)
     assert runbook("purge", target.run, "--approve", purge).exit_code == 0
     after = target.ask(ALL)

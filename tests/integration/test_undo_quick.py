@@ -1,4 +1,4 @@
-"""A quick rollback that is undone: the feature's code comes back, and what is restarted runs it."""
+"""A quick rollback that is undone: the feature's code returns, and the restarted services run it."""
 
 from pathlib import Path
 

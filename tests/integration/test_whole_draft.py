@@ -62,7 +62,7 @@ class Shop:
         words += ["--folder", self.bare.root / "backups", "--server", self.bare.database.server.conninfo()]
         return runbook(*words, *more)
 
-    def looked_at(self) -> tuple[object, ...]:
+    def inspected(self) -> tuple[object, ...]:
         """What a draft must leave as it is."""
         catalog = self.bare.ask("SELECT relname, relfilenode FROM pg_class WHERE relkind IN ('r', 'i', 'S') ORDER BY oid")
         return catalog, self.git("status", "--porcelain", "--ignored"), self.git("for-each-ref"), self.bare.running()
@@ -94,7 +94,7 @@ def shop(target: Bare) -> Shop:
 def test_a_draft_of_an_applied_migration_loads_as_it_is(shop: Shop) -> None:
     shop.bare.ask(f"{HISTORY}; INSERT INTO schema_migrations VALUES ('001'), ('002'); {FIRST} {FEES}")
     shop.commit("SHOP-41 Fees", **{"migrations__002_fees.sql": FEES, "fees.py": "FEES = True\n"})
-    before = shop.looked_at()
+    before = shop.inspected()
 
     ended = shop.drafted("--json")
 
@@ -104,11 +104,11 @@ def test_a_draft_of_an_applied_migration_loads_as_it_is(shop: Shop) -> None:
     assert (plan["repositories"], plan["services"], plan["title"]) == ({"billing": {}}, ["billing"], "SHOP-41 Fees")
     assert plan["draft"]["sha256"] == json.loads(ended.text.splitlines()[-1])["draft"]["sha256"]
     text = shop.file.read_text()
-    assert "schema_migrations says that they are applied" in text
+    assert "schema_migrations lists them as applied" in text
     assert "the schema that the earlier migrations make" in text
     assert len(text.splitlines()) <= 60
     assert shop.checked().exit_code == 0
-    assert shop.looked_at() == before
+    assert shop.inspected() == before
 
 
 def test_a_migration_that_is_applied_nowhere_is_drafted_too(shop: Shop) -> None:
@@ -118,7 +118,7 @@ def test_a_migration_that_is_applied_nowhere_is_drafted_too(shop: Shop) -> None:
     ended = shop.drafted()
 
     assert (ended.exit_code, shop.checked().exit_code) == (0, 0), ended.text
-    assert "schema_migrations has no row of them: applied nowhere yet" in shop.file.read_text()
+    assert "schema_migrations has no row for them: not applied yet" in shop.file.read_text()
 
 
 def test_scripts_that_are_given_are_drafted_from_the_state_that_is(shop: Shop) -> None:
@@ -147,7 +147,7 @@ def test_alembic_is_known_by_its_files_and_its_history(shop: Shop) -> None:
     assert shop.plan()["migration"] == named
 
 
-def test_what_may_be_of_several_tools_is_asked_where_no_history_tells(shop: Shop) -> None:
+def test_several_possible_tools_are_asked_about_where_no_history_decides(shop: Shop) -> None:
     shop.commit("SHOP-41 Fees", **{"migrations__002_fees.sql": FEES})
 
     ended = shop.drafted()
@@ -207,7 +207,7 @@ def test_a_draft_overwrites_nothing(shop: Shop) -> None:
     ended = shop.drafted()
 
     assert (ended.exit_code, shop.file.read_text()) == (2, "mine\n")
-    assert f"{shop.file} is there already, and a draft overwrites nothing" in ended.text
+    assert f"{shop.file} exists already, and a draft overwrites nothing" in ended.text
 
 
 def test_a_feature_that_no_commit_names_is_refused(shop: Shop) -> None:
@@ -217,7 +217,7 @@ def test_a_feature_that_no_commit_names_is_refused(shop: Shop) -> None:
     assert "No repository of the target bare holds a commit that names SHOP-99" in ended.text
 
 
-def test_a_database_out_of_reach_is_said_and_the_files_count(shop: Shop) -> None:
+def test_an_unreachable_database_is_reported_and_the_files_count(shop: Shop) -> None:
     shop.bare.target["database"]["service"] = "nowhere"
     shop.commit("SHOP-41 Fees", **{"db__migrate__002_fees.rb": "class Fees\n"})
 

@@ -20,6 +20,7 @@ from runbook_lib.rehearsal.database import Database, dump
 from runbook_lib.rehearsal.postgres import binaries
 from runbook_lib.run import Run, lifecycle
 
+from .commands import words as words
 from .places import PLAN
 
 SERVICES = ("frontend", "backend", "worker")
@@ -60,10 +61,11 @@ PARAMETERS = 'RUN: str = ""\nAPPROVE: str = ""\nWAIVE: str = ""\nOPTION: str = "
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command printed on both streams, and its exit code."""
+    """What a command printed on both streams, with its broken lines joined and as it was, and its exit code."""
 
     exit_code: int
     text: str
+    printed: str
 
 
 @dataclass
@@ -100,20 +102,24 @@ class Bare:
             self.plan["steps"][name.replace("_", "-")] |= keys
         self.plan["types"]["full"]["steps"] = list(names)
 
+    def write(self) -> None:
+        """Write plan, target and notebook as they are now."""
+        self._write()
+
     def planned(self, option: str = "A", choose: str = "") -> Ended:
         """`runbook plan`; where it gives a digest, the run and it are kept."""
         self._write()
-        words = ["plan", "--plan", self.root / "plan.yaml", "--target", self.root / "target.yaml", "--type", "full"]
+        command = ["plan", "--plan", self.root / "plan.yaml", "--target", self.root / "target.yaml", "--type", "full"]
         before = set((self.root / "outputs").iterdir())
-        with patch.object(lifecycle.RunFolder, "create", _below(self.root / "outputs")):
-            ended = runbook(*words, "--option", option, *(["--choose", choose] if choose else []))
+        with runs_in(self.root / "outputs"):
+            ended = runbook(*command, "--verbose", "--option", option, *(["--choose", choose] if choose else []))
         made = set((self.root / "outputs").iterdir()) - before
         self.run = made.pop() if made else Path()
         previews = self.opened().state.previews if self.run.name else {}
         self.digest = next(reversed(previews), "")
         return ended
 
-    def carried_out(self, *more: str) -> Ended:
+    def executed(self, *more: str) -> Ended:
         """`runbook run` with the digest of the preview."""
         return runbook("run", self.run, "--approve", self.digest, *more)
 
@@ -169,16 +175,17 @@ class Bare:
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), self.root / "steps.ipynb")
 
 
-def runbook(*words: object) -> Ended:
+def runbook(*arguments: object) -> Ended:
     """What a command line of `runbook` does, in this process; a notebook's kernel is a process of its own."""
     out = io.StringIO()
-    with patch.object(sys, "argv", ["runbook", *map(str, words)]), redirect_stdout(out), redirect_stderr(out):
+    with patch.object(sys, "argv", ["runbook", *map(str, arguments)]), redirect_stdout(out), redirect_stderr(out):
         try:
             cli.main()
             code: object = 0
         except SystemExit as ended:
             code = ended.code
-    return Ended(int(code or 0), out.getvalue())  # type: ignore[call-overload]
+    printed = out.getvalue()
+    return Ended(int(code or 0), printed if "--json" in arguments else words(printed), printed)  # type: ignore[call-overload]
 
 
 @contextmanager
@@ -261,15 +268,13 @@ def _checkout(path: Path) -> None:
     (path / "migrations").mkdir()
     (path / "migrations" / "039_message_replies_and_attachments.sql").touch()
     name = ["-c", "user.name=Test", "-c", "user.email=test@test.test"]
-    for words in (["init", "-q", "-b", "main"], ["add", "."], [*name, "commit", "-q", "-m", "The feature"]):
-        subprocess.run(["git", *words], cwd=path, check=True, capture_output=True)
+    for git in (["init", "-q", "-b", "main"], ["add", "."], [*name, "commit", "-q", "-m", "The feature"]):
+        subprocess.run(["git", *git], cwd=path, check=True, capture_output=True)
 
 
-def _below(outputs: Path) -> Any:
+@contextmanager
+def runs_in(outputs: Path) -> Iterator[None]:
+    """Have new runs begin in that folder."""
     create = lifecycle.RunFolder.create
-    return lambda _, *more: create(outputs, *more)
-
-
-def words(text: str) -> str:
-    """A text of a table or a message, with every run of spaces and frames made one space."""
-    return " ".join(text.replace("│", " ").replace("┃", " ").split())
+    with patch.object(lifecycle.RunFolder, "create", lambda _, *more: create(outputs, *more)):
+        yield

@@ -39,7 +39,7 @@ class Served:
 
     @property
     def state(self) -> RunState:
-        """The run as its journal tells it now."""
+        """The run by its journal as of now."""
         return replay(Journal(self.folder / "journal.jsonl").events())
 
     @property
@@ -250,7 +250,7 @@ class Seat:
             self.choose(name, text)
 
     def choose_details(self, **chosen: str) -> None:
-        """Answer every further choice, with what is recommended unless told otherwise."""
+        """Answer every further choice, with the recommendation unless another is given."""
         cell = self.cell("await choose_details")
         over = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\d"))
         while True:
@@ -280,9 +280,9 @@ class Seat:
 
     def approve(self) -> None:
         """Type what the approval asks for, and confirm."""
-        box = self.waiting("Carry out preview")
-        expect(box).to_contain_text("to go on")
-        asked = re.search(r"Type (\S+) to go on", box.text_content() or "")
+        box = self.waiting("Execute preview")
+        expect(box).to_contain_text("to continue")
+        asked = re.search(r"Type (\S+) to continue", box.text_content() or "")
         assert asked
         box.get_by_role("textbox").fill(asked[1])
         box.get_by_role("button", name="Confirm").click()
@@ -296,7 +296,7 @@ class Seat:
         expect(what).to_be_in_viewport()
 
     def picture(self, name: str) -> Path:
-        """Keep what is seen now."""
+        """Save a picture of the screen."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         file = PICTURES / f"{name}.png"
         self.page.screenshot(path=file)

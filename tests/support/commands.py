@@ -1,5 +1,6 @@
 """A command line in this process."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,3 +13,8 @@ def raising(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return fail
+
+
+def words(text: str) -> str:
+    """A text as printed, its broken lines joined, and the frames of its tables made spaces."""
+    return " ".join(re.sub(r"[│┃|]|-\+-|\\\n", " ", text).split())

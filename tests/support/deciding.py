@@ -1,4 +1,4 @@
-"""A database in which a migration is tried with what a person decides, and which stays to be looked at."""
+"""A database in which a migration is tried with a person's decisions, and which is kept for inspection."""
 
 from __future__ import annotations
 

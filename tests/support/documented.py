@@ -16,7 +16,7 @@ from .places import ROOT
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 VARIES = [
-    (re.compile(r"\d{8}T\d{6}Z"), "TIME"),
+    (re.compile(r"\d{8}T\d{6}Z|\d\d:\d\d:\d\dZ"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? m?s\b"), "N s"),
     (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
     (re.compile(r"\b[0-9a-f]{6,64}\b"), "ID"),

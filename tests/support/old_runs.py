@@ -30,14 +30,14 @@ CLEARING = "runbook_lib.postgres.backfill_removal"
 def cleared(target: Bare) -> None:
     """Option A by swap, verified; the old column is kept."""
     assert target.planned("A", "STRATEGY=swap").exit_code == 0
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
 
 
 def half_swapped(target: Bare) -> None:
     """Option A by swap, killed while the new column catches up."""
     assert target.planned("A", "STRATEGY=swap").exit_code == 0
     target.dying(f"{CLEARING}.swap:Swap._catch_up")
-    assert target.carried_out().exit_code == 4
+    assert target.executed().exit_code == 4
     target.dying("")
 
 
@@ -45,7 +45,7 @@ def half_cleared(target: Bare) -> None:
     """Option A in batches, killed in the middle."""
     assert target.planned("A", "STRATEGY=batched").exit_code == 0
     target.dying(f"{CLEARING}.batches:_patiently")
-    assert target.carried_out().exit_code == 4
+    assert target.executed().exit_code == 4
     target.dying("")
 
 
@@ -53,16 +53,16 @@ def quarantined(target: Bare) -> None:
     """Option B, verified; the columns are set aside."""
     target.steps("stop-services", "back-up", "remove-columns")
     assert target.planned("B", "REMOVAL=quarantine").exit_code == 0
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
 
 
 def restored(target: Bare) -> None:
     """Option C, verified; the old database is kept."""
     target.steps("stop-services", "back-up", "restore-staging", "swap-database")
     assert target.planned("C").exit_code == 0
-    assert target.carried_out().exit_code == 1
+    assert target.executed().exit_code == 1
     target.digest = next(reversed(target.opened().state.previews))  # the loss is counted by now
-    assert target.carried_out().exit_code == 0
+    assert target.executed().exit_code == 0
 
 
 KINDS: tuple[Callable[[Bare], None], ...] = (cleared, half_swapped, half_cleared, quarantined, restored)

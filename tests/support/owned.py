@@ -1,4 +1,4 @@
-"""A stack that another process owns, and what is left of it."""
+"""A stack that another process owns, and its remains."""
 
 import os
 import shutil

@@ -20,6 +20,7 @@ from runbook_lib.journal import Journal
 from runbook_lib.journal.state import RunState, replay
 from runbook_lib.run import lifecycle
 
+from .commands import words
 from .made_once import sample_repositories
 from .places import PLAN, TARGET
 from .sample import SOUND
@@ -109,10 +110,10 @@ class Site:
         )
 
     def command(self, *arguments: str) -> tuple[int, str]:
-        """A command of the runbook: its exit code and what it printed."""
+        """A command of the runbook: its exit code and what it printed, broken lines joined."""
         process = self.start(*arguments)
         out, errors = process.communicate(timeout=120)
-        return process.returncode, out + errors
+        return process.returncode, out + errors if "--json" in arguments else words(out + errors)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A reader of the table who goes on reading, as the application would, and notes how long each read took."""
+"""A reader that keeps reading the table, as the application would, and records how long each read took."""
 
 import threading
 import time

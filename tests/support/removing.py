@@ -18,7 +18,7 @@ Application = psycopg.Connection[Any]
 
 
 class Killed(BaseException):
-    """Ends a step as a SIGKILL would: nothing of it goes on."""
+    """Ends a step as a SIGKILL would: nothing of it runs on."""
 
 
 class Journal:

@@ -59,7 +59,7 @@ class Restoring:
         self.run.waive("same-database", "the backup is of the database that this one was cloned from")
         self.run.approve(digest, "tester")
 
-    def aside(self) -> engine.Done:
+    def restore_staging(self) -> engine.Done:
         self.approve()
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(
@@ -87,7 +87,7 @@ class Restoring:
                 copied.append(copy)
 
     def swap(self) -> engine.Done:
-        self.aside()
+        self.restore_staging()
         self.approve()
         return engine.apply(self.run, SWAP)
 

@@ -29,7 +29,7 @@ NAMES = ("ROOT", "BACKEND_URL", "FRONTEND_URL", "API_TOKEN", "PG_BIN", "PYTHON")
 
 
 class Batches(Step):
-    """Works until it is told to end, or at some statements in one transaction; or fails as often as it is told to.
+    """Works until it is asked to end, or at some statements in one transaction; or fails as often as it is asked to.
 
     It does not begin while a file is there by which it is held.
     """
@@ -72,7 +72,7 @@ class Batches(Step):
                 raise Declined("Ended between two batches.", state="Half of it is there.")
         if self.fails:
             self.fails -= 1
-            raise AdapterError("The tool broke.", state="Half of it is there.", safe_next="Mend it.")
+            raise AdapterError("The tool broke.", state="Half of it is there.", safe_next="Fix it.")
         self.effect = Effect.DONE
         return {"rows": 3}
 

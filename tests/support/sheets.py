@@ -33,13 +33,13 @@ def in_psql(text: str, tools: str | Path, conninfo: str) -> str:
 
 
 def in_shell(text: str) -> tuple[int, str]:
-    """Paste lines into a shell that finds our tools; the exit code of the last, and what was said."""
+    """Paste lines into a shell that finds our tools; the exit code of the last, and the output."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
-def carried_out(markdown: str, tools: str | Path, service: str) -> list[tuple[str, int, str]]:
+def executed(markdown: str, tools: str | Path, service: str) -> list[tuple[str, int, str]]:
     """Paste each block where it belongs; the first line, the exit code and the output of each."""
     said = []
     for language, text in blocks(markdown):

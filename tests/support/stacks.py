@@ -58,4 +58,4 @@ def as_previewed(run: Run) -> str:
 
 
 def ignore(_: str) -> None:
-    """Hear what is said of a run, and do nothing about it."""
+    """Ignore the reports of a run."""

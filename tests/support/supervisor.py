@@ -43,9 +43,9 @@ with socket.socket(socket.AF_UNIX) as it:
     it.connect(root + "/s")
     it.sendall(head + asked)
     said = it.makefile().read()
-def told(info, key):
+def value_of(info, key):
     return info.partition(f"<name>{key}</name>")[2].partition("<string>")[2].partition("</string>")[0]
-states = {told(info, "name"): told(info, "statename") for info in said.split("<struct>")[1:]}
+states = {value_of(info, "name"): value_of(info, "statename") for info in said.split("<struct>")[1:]}
 if not states or not states.keys() >= set(names):
     sys.exit(1)
 for name, state in states.items():

@@ -14,7 +14,7 @@ BROKEN = AdapterError("The tool broke.", where="the tool", state="Half of it is 
 
 
 class Tiny(Step):
-    """A step that writes down what is asked of it."""
+    """A step that records the calls it receives."""
 
     def __init__(self, name: str, run: Run) -> None:
         super().__init__(name, run.context)
@@ -60,7 +60,7 @@ class Tiny(Step):
         return {"put back": left.get("rows")}
 
 
-def told(run: Run, name: str = FIRST) -> list[str]:
+def kinds_of(run: Run, name: str = FIRST) -> list[str]:
     """What the journal says of a step."""
     return [event.kind for event in run.journal.events() if event.data.get("step") == name]
 

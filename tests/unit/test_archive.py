@@ -1,100 +1,24 @@
 """The report and the rollback log of a run."""
 
 import re
-from datetime import UTC, datetime, timedelta
-from html import unescape
-from typing import Any
 
 import pytest
 
-from runbook_lib import report as archive
 from runbook_lib.config.plan import Plan
 from runbook_lib.documents import load_plan
-from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.run.lifecycle import judge
 
 from ..support.places import PLAN
+from ..support.reported import VERIFIED, Happened, checked, done, events, headline, log, report, words
 
-START = datetime(2025, 11, 3, 12, 0, tzinfo=UTC)
 PIXEL = b"\x89PNG\r\n\x1a\nnot really a picture"
-Happened = tuple[str, dict[str, Any]]
-OPENED: Happened = (
-    "opened",
-    {
-        "plan": "P",
-        "target": "staging-7",
-        "environment": "staging",
-        "type": "full",
-        "option": "A",
-        "operator": "Dana",
-        "reason": "Media <b>gone</b>",
-        "incident": "INC-1",
-    },
-)
-VERIFIED: Happened = ("outcome", {"status": "verified", "exit_code": 0, "summary": "all passed"})
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     return load_plan(PLAN)
-
-
-def done(plan: Plan) -> list[Happened]:
-    """Every step of the full rollback done."""
-    events: list[Happened] = []
-    for name in plan.steps_of("full", "A"):
-        events += [
-            ("started", {"step": name, "title": plan.steps[name].title}),
-            ("applied", {"step": name, "seconds": 2.0, "outcome": {"rows_cleared": 12}}),
-        ]
-    return events
-
-
-def checked(plan: Plan, **other: str) -> list[Happened]:
-    """Every check of the full rollback passed, but for `other`."""
-    return [
-        (
-            "checked",
-            {
-                "name": name,
-                "title": plan.checks[name].title,
-                "status": other.get(name.replace("-", "_"), "PASS"),
-                "summary": f"looked at {name}",
-                "round": "after",
-            },
-        )
-        for name in plan.types["full"].checks
-    ]
-
-
-def events(*happened: Happened) -> list[Event]:
-    """The events, ten seconds apart."""
-    return [
-        Event(n, (START + timedelta(seconds=10 * n)).isoformat(), kind, data, "", "")
-        for n, (kind, data) in enumerate([OPENED, *happened], 1)
-    ]
-
-
-def report(folder: RunFolder, plan: Plan, *happened: Happened) -> str:
-    history = events(*happened)
-    return archive.write_report(folder, plan, replay(history), history).read_text()
-
-
-def log(folder: RunFolder, plan: Plan, *happened: Happened) -> str:
-    history = events(*happened)
-    return archive.write_log(folder, plan, replay(history), history).read_text()
-
-
-def headline(page: str) -> str:
-    found = re.search(r"<h1[^>]*>(.*?)</h1>", page, re.DOTALL)
-    assert found
-    return found[1]
-
-
-def words(page: str) -> str:
-    return unescape(" ".join(re.sub(r"<[^>]+>", " ", page.split("<body>")[1]).split()))
 
 
 # The report's verdict
@@ -112,7 +36,7 @@ def test_a_report_can_be_written_right_after_the_opening(folder: RunFolder, plan
     ("status", "expected"),
     [("failed", "✘ FAILED"), ("unknown", "? UNKNOWN"), ("declined", "⊘ DECLINED"), ("escalated", "▲ ESCALATED")],
 )
-def test_an_outcome_is_told_in_a_word_and_a_symbol(folder: RunFolder, plan: Plan, status: str, expected: str) -> None:
+def test_an_outcome_is_shown_by_a_word_and_a_symbol(folder: RunFolder, plan: Plan, status: str, expected: str) -> None:
     assert headline(report(folder, plan, ("outcome", {"status": status, "exit_code": 3, "summary": "so"}))) == expected
 
 
@@ -142,7 +66,7 @@ def test_a_run_that_went_on_after_its_outcome_is_open_again(folder: RunFolder, p
 # What the report shows
 
 
-def test_a_waiver_stands_before_everything_but_the_verdict(folder: RunFolder, plan: Plan) -> None:
+def test_a_waiver_comes_right_after_the_verdict(folder: RunFolder, plan: Plan) -> None:
     waived = ("waived", {"name": "latency-normal", "reason": "no load at night", "by": "Dana"})
     page = words(report(folder, plan, waived, *done(plan), *checked(plan, latency_normal="UNKNOWN"), VERIFIED))
     assert page.index("VERIFIED, with 1 waiver") < page.index("no load at night") < page.index("INC-1")
@@ -158,7 +82,7 @@ def test_a_waived_step_is_not_verified_and_named_first(folder: RunFolder, plan: 
     outcome = ("outcome", {"status": ended.status, "exit_code": ended.exit_code, "summary": ended.summary})
     page = words(report(folder, plan, *before, outcome))
 
-    assert headline(report(folder, plan, *before, outcome)) == "? VERIFIED IN PART, with 1 waiver"
+    assert headline(report(folder, plan, *before, outcome)) == "? COMPLETED, NOT VERIFIED, with 1 waiver"
     assert page.index("Waived (not counted as passed):") < page.index("the disk is full") < page.index("INC-1")
 
 
@@ -176,18 +100,18 @@ OWED: Happened = ("owed", {"debt": "old-column", "step": "clear-backfill", "text
 PAID: Happened = ("paid", {"debt": "old-column", "step": "clear-backfill"})
 
 
-def test_an_open_debt_stands_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
+def test_pending_cleanup_is_on_the_reports_first_screen(folder: RunFolder, plan: Plan) -> None:
     page = words(report(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED))
 
-    assert page.index("VERIFIED") < page.index("Pending cleanup: old-column : column x is kept") < page.index("INC-1")
+    assert page.index("Pending cleanup: 1 item") < page.index("old-column: column x is kept") < page.index("Steps")
 
 
-def test_a_debt_that_is_paid_is_told_in_the_timeline_alone(folder: RunFolder, plan: Plan) -> None:
+def test_completed_cleanup_is_only_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
     assert "Pending cleanup" not in words(report(folder, plan, *done(plan), OWED, PAID, *checked(plan), VERIFIED))
     assert "leanup" not in log(folder, plan, OWED, PAID)
 
 
-def test_the_log_begins_with_open_debts_and_asks_to_pay_them(folder: RunFolder, plan: Plan) -> None:
+def test_the_log_begins_with_pending_cleanup_and_its_command(folder: RunFolder, plan: Plan) -> None:
     lines = log(folder, plan, *done(plan), OWED, *checked(plan), VERIFIED).splitlines()
 
     assert lines[0] == "> **Pending cleanup**: old-column (column x is kept)"
@@ -232,9 +156,9 @@ def test_the_outage_is_from_the_stop_to_the_last_start(folder: RunFolder, plan: 
         words(report(folder, plan, *events)) for events in (whole, whole[:3], [begun("back-up")], [begun(start, "undo")])
     ]
 
-    assert "from the stop of services to their answer 50.0 s" in words_of[0]
-    assert "from the stop of services to their answer the services are not started again" in words_of[1]
-    assert not [page for page in words_of[2:] if "Outage" in page]
+    assert "outage: 50.0 s." in words_of[0]
+    assert "outage: not over (the journal records no later start of services)." in words_of[1]
+    assert not [page for page in words_of[2:] if "outage:" in page]
 
 
 def test_a_table_kept_as_evidence_is_shown_with_its_index(folder: RunFolder, plan: Plan) -> None:
@@ -254,11 +178,11 @@ def test_a_file_outside_the_run_is_not_shown(folder: RunFolder, plan: Plan) -> N
     assert "not of this run" not in page
 
 
-def test_an_unknown_kind_of_event_stands_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
+def test_an_unknown_kind_of_event_is_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
     assert 'something-new {"x": [1, 2]}' in words(report(folder, plan, ("something-new", {"x": [1, 2]})))
 
 
-def test_an_event_with_other_facts_than_usual_stands_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
+def test_an_event_with_unusual_facts_is_in_the_timeline(folder: RunFolder, plan: Plan) -> None:
     assert 'recommended {"words": "other"}' in words(report(folder, plan, ("recommended", {"words": "other"})))
 
 
@@ -312,11 +236,11 @@ def test_an_area_names_its_failing_checks(folder: RunFolder, plan: Plan) -> None
 @pytest.mark.parametrize(
     ("check", "area"), [("api_media_url", "API"), ("no_slow_queries", "Database"), ("services_running", "Services")]
 )
-def test_each_area_hears_of_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
+def test_each_area_has_its_own_checks(folder: RunFolder, plan: Plan, check: str, area: str) -> None:
     assert f"- {area} Status: Issues: " in log(folder, plan, *checked(plan, **{check: "FAIL"}))
 
 
-def test_an_area_that_was_not_looked_at_is_not_ok(folder: RunFolder, plan: Plan) -> None:
+def test_an_area_that_was_not_checked_is_not_ok(folder: RunFolder, plan: Plan) -> None:
     assert "OK" not in log(folder, plan, *done(plan))
 
 
@@ -329,13 +253,13 @@ def test_the_log_ends_with_the_plans_follow_ups(folder: RunFolder, plan: Plan) -
     assert log(folder, plan).splitlines()[-len(plan.follow_ups) :] == [f"- [ ] {step}" for step in plan.follow_ups]
 
 
-def test_the_same_page_before_and_after_stands_side_by_side_and_only_there(folder: RunFolder, plan: Plan) -> None:
+def test_the_same_page_before_and_after_is_shown_side_by_side_only(folder: RunFolder, plan: Plan) -> None:
     files = ["evidence/page-7-before.png", "evidence/page-7-after.png", "evidence/page-8-after.png"]
     for file in files:
         folder.write_image(file, PIXEL)
 
     page = report(folder, plan, *(("evidence", {"title": f"T {file}", "file": file, "kind": "image"}) for file in files))
 
-    pair = page[page.index('<div class="pair">') : page.index("</section>", page.index('<div class="pair">'))]
+    pair = page[page.index('<div class="pair">') : page.index("</details>", page.index('<div class="pair">'))]
     assert [pair.count(f"<figcaption>T {file}") for file in files] == [1, 1, 0]
     assert page.count("<img") == 3

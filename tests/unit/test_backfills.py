@@ -47,7 +47,7 @@ def test_an_entry_with_a_marker_is_a_list_and_one_without_is_scalar(tmp_path: Pa
     ]
 
 
-def test_a_name_that_holds_a_dot_stands_in_quotes(tmp_path: Path) -> None:
+def test_a_name_that_holds_a_dot_is_quoted(tmp_path: Path) -> None:
     plan = read(tmp_path, backfills=[{**FEE, "column": 'shop."the ""orders"".old"."a.b"'}])
 
     place = plan.backfills[0].place
@@ -118,7 +118,7 @@ def test_where_the_old_code_does_not_run_on_the_schema_it_goes_with_that(tmp_pat
         ({"backfills": [FEE], "steps": {"more": {"kind": "clear_backfill", "backfill": "orders.fees"}}}, "'orders.fees'"),
     ],
 )
-def test_what_is_wrong_is_said_when_the_plan_is_read(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+def test_a_fault_is_reported_when_the_plan_is_read(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ParametersError) as caught:
         read(tmp_path, **keys)
 

@@ -5,13 +5,13 @@ from runbook_lib.ui import banner as live
 from runbook_lib.ui import display
 
 
-def test_production_is_told_in_words_and_fills_the_banner_with_its_colour(run: Run) -> None:
+def test_production_is_named_and_fills_the_banner_with_its_colour(run: Run) -> None:
     state = run.state
     state.opened["environment"] = "production"
 
     shown = display.banner(run.folder, run.context.plan, state)
 
-    assert shown.text.startswith("PRODUCTION: WHAT IS DONE HERE REACHES CUSTOMERS")
+    assert shown.text.startswith("PRODUCTION: EVERY CHANGE HERE REACHES CUSTOMERS")
     assert f"background:{display.ENVIRONMENTS['production']};color:#ffffff" in shown.html
 
 
@@ -29,5 +29,5 @@ def test_the_banner_says_in_every_state_how_the_services_are_brought_back(run: R
 def test_the_banner_names_the_run_and_no_path_of_the_machine(run: Run) -> None:
     text = live.Banner(run).now().text
 
-    assert f"Run {run.folder.id} · " in text
+    assert f"Run {run.folder.id}" in text
     assert str(run.folder.path.parent) not in text

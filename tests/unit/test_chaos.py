@@ -1,4 +1,4 @@
-"""Which kills are tried, in which order, and what is said of how a run ends after one."""
+"""Which kills are tried, in which order, and the verdict on how a run ends after one."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

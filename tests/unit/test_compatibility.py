@@ -97,7 +97,7 @@ def test_undoing_a_stop_starts_what_is_built_by_then(rules: Rules, built: bool, 
     assert (told in found, bool(found)) == (True, bool(told))
 
 
-def test_what_is_wrong_already_does_not_keep_a_step_from_mending_it(rules: Rules) -> None:
+def test_an_existing_fault_does_not_stop_the_step_that_fixes_it(rules: Rules) -> None:
     assert refused(rules, ["clear-backfill"], "stop-services") == ""
     assert refused(rules, ["clear-backfill"], "revert-backend") == ""
 
@@ -122,7 +122,7 @@ def test_what_can_be_changed_alone_follows_from_the_table(plan: Plan, changes: l
 
 
 @pytest.mark.parametrize(("type_name", "told"), [("data", "data from before"), ("frontend", ""), ("full", "")])
-def test_a_type_tells_why_it_is_not_carried_out_by_itself(plan: Plan, type_name: str, told: str) -> None:
+def test_a_type_says_why_it_is_not_executed_by_itself(plan: Plan, type_name: str, told: str) -> None:
     assert told in plan.alone(type_name)
     assert bool(plan.alone(type_name)) == bool(told)
 

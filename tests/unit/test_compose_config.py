@@ -37,7 +37,7 @@ NOW = {"version": "2.22.0", "directory": Path("/srv/shop"), "files": ["docker-co
         ({}, {}, [], {}, False, Status.FAIL, "a setting other than environment"),
     ],
 )
-def test_what_is_said_of_a_container_of_another_hash(
+def test_the_report_on_a_container_of_another_hash(
     made: dict[str, str],
     now: dict[str, object],
     keys: list[str],
@@ -82,7 +82,7 @@ def test_a_variable_is_lost_where_its_text_takes_in_one_that_is_not_set() -> Non
         ("5.1.1", "28.0.0", ""),
     ],
 )
-def test_versions_that_cannot_make_a_container_anew(compose: str, engine: str, issue: str) -> None:
+def test_versions_that_cannot_recreate_a_container(compose: str, engine: str, issue: str) -> None:
     pair = failing(version(compose), version(engine))
 
     assert (pair.source.rpartition("/")[2] if pair else "") == issue

@@ -1,4 +1,4 @@
-"""A decision says one thing; what is undecided stops when the plan is read."""
+"""A decision says one thing; an undecided one stops when the plan is read."""
 
 from pathlib import Path
 

@@ -32,6 +32,10 @@ def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 
 
+def status(run: Run) -> Shown:
+    return display.status(run.folder, run.context.plan, run.state, run.journal.events(), verbose=True)
+
+
 ROW = MatrixRow(
     symptom="Performance issues",
     severity="medium",
@@ -52,8 +56,8 @@ SHOWN: list[Any] = [
         id="banner",
     ),
     pytest.param(
-        lambda run: display.status(run.folder, run.context.plan, run.state),
-        ["pending", "Stop the services", "still open"],
+        status,
+        ["pending", "Stop the services", "STILL OPEN", "What happened?", "runbook run"],
         id="status",
     ),
     pytest.param(
@@ -138,7 +142,7 @@ def test_what_comes_from_outside_is_escaped(run: Run, make: Callable[[Run], Show
     assert ("<img" in shown.html, EVIL in words(shown.html), EVIL in shown.text) == (False, True, True)
 
 
-def test_a_banner_escapes_what_people_typed_and_tells_waivers(run: Run) -> None:
+def test_a_banner_escapes_what_people_typed_and_shows_waivers(run: Run) -> None:
     run.waive("disk", f"there is room {EVIL}")
 
     shown = display.banner(run.folder, run.context.plan, run.state)
@@ -183,7 +187,7 @@ def test_what_is_missing_in_a_frame_stays_empty(nothing: Any) -> None:
     assert re.search(r"<td[^>]*></td>", shown.html)
 
 
-def test_numbers_beside_missing_ones_stay_whole() -> None:
+def test_numbers_next_to_missing_ones_stay_whole() -> None:
     shown = display.frame("Rows", pd.DataFrame({"reply": pd.array([41, None], dtype="Int64")}))
 
     assert shown.text.splitlines()[2:] == ["  41", "  "]
@@ -221,19 +225,17 @@ def test_progress(run: Run, events: list[str], said: str) -> None:
 def test_status_says_that_an_outcome_is_unknown(run: Run) -> None:
     run.journal.append("started", step="stop-services", title="Stop")
 
-    assert "outcome unknown | Stop the services" in display.status(run.folder, run.context.plan, run.state).text
+    assert "outcome unknown | Stop the services" in status(run).text
 
 
 def test_status_shows_the_error_of_a_failed_step(run: Run) -> None:
     run.journal.append("started", step="stop-services", title="Stop")
     run.journal.append("failed", step="stop-services", error="the manager is gone")
 
-    assert (
-        "failed | Stop the services |  | the manager is gone" in display.status(run.folder, run.context.plan, run.state).text
-    )
+    assert "failed | Stop the services |  | the manager is gone" in status(run).text
 
 
-def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
+def test_an_outcome_lists_its_waivers_and_pending_cleanup_first(run: Run) -> None:
     run.waive("disk", "there is room enough")
     run.journal.append("owed", debt="fence", step="fence-application", text="let it in again")
 
@@ -241,12 +243,12 @@ def test_an_outcome_tells_its_waivers_and_debts_first(run: Run) -> None:
 
     assert shown.text.splitlines() == [
         "Waived: disk: there is room enough",
-        "PENDING CLEANUP: fence: let it in again",
         "VERIFIED: all done",
+        "PENDING CLEANUP: fence: let it in again",
     ]
 
 
-def test_pictures_of_a_round_stand_in_the_html_itself(run: Run) -> None:
+def test_pictures_of_a_round_are_in_the_html_itself(run: Run) -> None:
     for file in ("evidence/page-7-after.png", "evidence/page-7-before.png"):
         run.folder.write_image(file, b"png")
         run.journal.append("evidence", title="Page", file=file, kind="image")
@@ -265,7 +267,7 @@ def test_a_type_is_shown_with_the_one_that_replaces_it_and_why(run: Run) -> None
 
     shown = display.recommendation(recommend(plan, failing), plan)
 
-    assert f"backend-and-database, carried out as full: {plan.types['backend-and-database'].because}" in shown.text
+    assert f"backend-and-database, executed as full: {plan.types['backend-and-database'].because}" in shown.text
 
 
 def test_a_statement_with_parameters_is_not_taken_for_a_formula() -> None:

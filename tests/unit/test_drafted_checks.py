@@ -47,7 +47,7 @@ def proposed(target: Target, pages: dict[str, Any], *requests: str) -> dict[str,
     return {each.name: each.keys for each in found}
 
 
-def test_health_is_what_is_said_twice_alike_in_words(target: Target) -> None:
+def test_health_is_an_equal_answer_twice_in_words(target: Target) -> None:
     said = {"status": "ok", "ready": True, "version": "0f3c1a9", "uptime": 17, "at": "2026-12-01T10:00"}
 
     found = proposed(target, {"/health": iter([{**said, "node": "a"}, {**said, "node": "b"}])})

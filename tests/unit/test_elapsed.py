@@ -20,7 +20,7 @@ def event(seq: int, after: float, kind: str = "noted", **data: Any) -> Event:
 
 
 @given(st.lists(st.tuples(st.floats(0, 5000), st.floats(-90_000, 90_000)), min_size=2, max_size=20))
-def test_however_the_clock_is_set_the_true_time_is_told(moves: list[tuple[float, float]]) -> None:
+def test_the_true_duration_is_reported_however_the_clock_is_set(moves: list[tuple[float, float]]) -> None:
     events, true, ahead = [event(0, 0)], 0.0, 0.0
     for passed, jump in moves:
         true, ahead = true + passed, ahead + jump
@@ -72,4 +72,4 @@ def test_another_machine_is_no_change_of_the_clock(tmp_path: Path, monkeypatch: 
 
     changed = journal.events()[1]
     assert (changed.kind, changed.data["seconds"]) == ("clock-changed", None)
-    assert changed.text == "the run goes on where another clock counts"
+    assert changed.text == "the run continues on another clock"

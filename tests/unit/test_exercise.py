@@ -54,7 +54,7 @@ def test_a_typed_literal_that_became_a_parameter_can_be_read() -> None:
     [
         ("BEGIN", "neither reads nor writes rows"),
         ("COPY m TO PROGRAM 'mail'", "neither reads nor writes rows"),
-        ("SELECT * FROM pg_catalog.pg_class JOIN pg_attribute ON true", "the server's own tables alone"),
+        ("SELECT * FROM pg_catalog.pg_class JOIN pg_attribute ON true", "reads only the server's own tables"),
         ("SELEC 1", "cannot be read"),
         ("SELECT 1; SELECT 2", "not one statement"),
         ("-- nothing", "not one statement"),

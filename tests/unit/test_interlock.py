@@ -17,7 +17,7 @@ def taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(old_code, "live_commits", lambda context, repository: [])
 
 
-def test_services_that_are_stopped_stand_in_nobodys_way(context: Context) -> None:
+def test_stopped_services_block_nobody(context: Context) -> None:
     found, summary = no_feature_service(context)
 
     assert (found, summary) == (
@@ -26,7 +26,7 @@ def test_services_that_are_stopped_stand_in_nobodys_way(context: Context) -> Non
     )
 
 
-def test_services_in_the_version_without_the_feature_stand_in_nobodys_way(context: Context, world: World) -> None:
+def test_services_in_the_version_without_the_feature_block_nobody(context: Context, world: World) -> None:
     world.start_all()
 
     assert no_feature_service(context)[0] is Status.PASS
@@ -36,9 +36,9 @@ def test_services_in_the_version_without_the_feature_stand_in_nobodys_way(contex
     ("version", "status", "said"),
     [
         ("0ddba11" * 5, Status.FAIL, "worker runs 0ddba110ddba110ddba110ddba110ddba11, not 5eed5eed5eed"),
-        ("", Status.UNKNOWN, "worker runs, in a version that is not known"),
+        ("", Status.UNKNOWN, "worker runs, in an unknown version"),
     ],
-    ids=["the feature's", "none told"],
+    ids=["the feature's", "none reported"],
 )
 def test_a_service_in_another_version_is_named(
     context: Context, world: World, version: str, status: Status, said: str
@@ -62,4 +62,4 @@ def test_a_service_is_of_the_feature_while_its_repository_holds_it(
 
     assert found is Status.FAIL
     assert "worker runs 5eed5eed" in summary
-    assert summary.count("still holds the feature") == 2
+    assert summary.count("still has the feature") == 2

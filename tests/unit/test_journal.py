@@ -124,7 +124,7 @@ def test_half_a_line_left_by_a_crash_is_passed_over(journal: Journal) -> None:
     assert len(journal.events()) == 4
 
 
-def test_the_journal_goes_on_after_half_a_line(journal: Journal) -> None:
+def test_the_journal_continues_after_half_a_line(journal: Journal) -> None:
     journal.path.write_bytes(journal.path.read_bytes() + b'{"seq":5,"at":"20')
     journal.append("noted", text="after the crash")
     assert [event.data["text"] for event in journal.events()][-2:] == ["note 3", "after the crash"]
@@ -155,7 +155,7 @@ def test_a_registered_secret_never_reaches_the_disk(tmp_path: Path) -> None:
     assert secret.encode() not in (tmp_path / "journal.jsonl").read_bytes()
 
 
-def test_a_directory_that_is_missing_is_told_with_a_remedy(tmp_path: Path) -> None:
+def test_a_missing_directory_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="cannot be written") as error:
         Journal(tmp_path / "gone" / "journal.jsonl").append("noted", text="x")
     assert error.value.safe_next

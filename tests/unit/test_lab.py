@@ -54,7 +54,7 @@ def parameters(notebook: Path) -> dict[str, Any]:
     return found
 
 
-def test_each_notebook_is_copied_with_what_the_run_was_told(run: Any) -> None:
+def test_each_notebook_is_copied_with_the_parameters_of_the_run(run: Any) -> None:
     made = copies.prepare(run)
     triage = parameters(made[0])
 
@@ -107,7 +107,7 @@ def test_the_originals_stay_as_they_are(run: Any) -> None:
     assert [(ROOT / "notebooks" / f"{name}.ipynb").read_bytes() for name in ALL_PLANS] == before
 
 
-def test_a_copy_that_was_worked_in_is_not_made_anew(run: Any) -> None:
+def test_a_copy_that_was_edited_is_not_overwritten(run: Any) -> None:
     first = copies.prepare(run)[0]
     first.write_text("worked in")
     copies.prepare(run)

@@ -22,7 +22,7 @@ def test_the_hunks_turn_one_text_into_the_other(old: list[str], new: list[str]) 
 
 @given(TEXTS, TEXTS)
 @example([*"fgab"], [*"abfg"])  # a block that was moved: which of the two was, no text says
-def test_a_way_back_has_the_same_hunks(old: list[str], new: list[str]) -> None:
+def test_the_reverse_has_the_same_hunks(old: list[str], new: list[str]) -> None:
     assert hunks(new, old) == [(c, d, a, b) for a, b, c, d in hunks(old, new)]
 
 

@@ -1,4 +1,4 @@
-"""The seal of a run folder: what was changed, added or removed since."""
+"""The seal of a run folder: files changed, added or removed since."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The table of faults against checks says where a fault is not told apart; `make matrix` makes it on real parts."""
+"""The table of faults against checks names each fault that no check distinguishes; `make matrix` fills it on real parts."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def lines(plan: Plan) -> list[Line]:
     ]
 
 
-def test_faults_that_are_told_apart_are_no_problem(plan: Plan, lines: list[Line]) -> None:
+def test_faults_that_are_distinguished_are_no_problem(plan: Plan, lines: list[Line]) -> None:
     assert len(lines) == 6
     assert problems(plan, lines) == []
 

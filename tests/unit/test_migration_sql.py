@@ -139,7 +139,7 @@ def test_what_is_printed_comes_in_the_order_of_the_revisions(tmp_path: Path) -> 
 
     said = found(checkout, "alembic", "a2", "c9", "b1", **printing("-- {previous}:{version}"))
     assert [*said.values()] == ["-- base:c9\n", "-- c9:b1\n", "-- b1:a2\n"]
-    assert "rests on several versions, a2, c9" in refused(checkout, "alembic", "d4", **printing("x")).what
+    assert "depends on several versions, a2, c9" in refused(checkout, "alembic", "d4", **printing("x")).what
 
 
 def test_what_is_printed_is_all_or_nothing(tmp_path: Path) -> None:

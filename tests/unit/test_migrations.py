@@ -155,7 +155,7 @@ def numbers(*found: int) -> dict[str, str]:
 
 CHAIN = revisions(a="None", b="'a'", c="'b'", d="'c'")
 FORK = revisions(a="None", b="'a'", x="'a'")
-UNREADABLE = "the file of c does not say what comes before it in a way that can be read"
+UNREADABLE = "the file of c does not name its previous version in a readable way"
 MERGED = revisions(a="None", b="'a'", c="'a'", m="('b', 'c')")
 
 
@@ -166,8 +166,8 @@ MERGED = revisions(a="None", b="'a'", c="'a'", m="('b', 'c')")
         (["c", "b"], CHAIN, Line("a", above=("d",))),
         (["a"], CHAIN, Line("base", above=("b", "c", "d"))),
         (["b"], FORK, Line("a", siblings=("x",))),
-        (["m"], MERGED, Line(None, problem="the feature's migrations rest on several: b, c")),
-        (["b", "d"], CHAIN, Line(None, above=("c",), problem="the feature's migrations rest on several: a, c")),
+        (["m"], MERGED, Line(None, problem="the feature's migrations depend on several: b, c")),
+        (["b", "d"], CHAIN, Line(None, above=("c",), problem="the feature's migrations depend on several: a, c")),
         (["z"], CHAIN, Line(None, problem="no file in db/migrations shows z")),
         (["c"], revisions(b="None", c="BEFORE"), Line(None, problem=UNREADABLE)),
     ],
@@ -184,7 +184,7 @@ def test_alembics_row_goes_back_along_the_revisions(versions: list[str], texts: 
         (["000039"], numbers(12, 39, 41), Line("000012", above=("41",))),
         (["38", "39"], numbers(37, 38, 39), Line("000037")),
         (["1"], numbers(1), Line("base")),
-        (["37", "39"], numbers(37, 38, 39), Line(None, problem="38, not the feature's, lies between its migrations")),
+        (["37", "39"], numbers(37, 38, 39), Line(None, problem="38, not the feature's, is between its migrations")),
     ],
     ids=["last", "others on top", "two", "first", "another in between"],
 )

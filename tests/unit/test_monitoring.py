@@ -25,7 +25,7 @@ def row(plan: Plan, action: str) -> MatrixRow:
     ("statuses", "over", "comes_to"),
     [
         pytest.param([F], False, None, id="one failure is not enough"),
-        pytest.param([F, F, P, F, F], False, None, id="a pass in between begins anew"),
+        pytest.param([F, F, P, F, F], False, None, id="a pass in between restarts the count"),
         pytest.param([P, F, F, F], False, "database", id="enough failures in a row end it"),
         pytest.param([P, P, P], False, None, id="passes do not end it early"),
         pytest.param([F, P, P, P], True, "", id="it recovered"),
@@ -77,7 +77,7 @@ class Time:
 
 @pytest.fixture
 def seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
-    """What the watched check says, round by round; the last one goes on."""
+    """The results of the watched check, round by round; the last one repeats."""
     statuses: list[Status] = []
 
     def observe(round_name: str, names: Sequence[str]) -> list[Result]:
@@ -97,7 +97,7 @@ def watching(run: Run, monitor: Monitor, time: Time) -> list[Watch]:
     return asyncio.run(go())
 
 
-def test_a_watch_goes_on_at_its_interval_until_its_time_is_over(run: Run, seen: list[Status]) -> None:
+def test_a_watch_repeats_at_its_interval_until_its_time_is_over(run: Run, seen: list[Status]) -> None:
     seen[:] = [F, P]
     time = Time()
 
@@ -150,7 +150,7 @@ def test_a_slow_round_shortens_the_next_pause_but_causes_no_rush(
 @pytest.mark.parametrize(
     "changed", [{"EVERY": "0"}, {"EVERY": "1.5"}, {"EVERY": "-1"}, {"OFTEN": "1"}, {"LASTS": "an hour"}]
 )
-def test_what_cannot_be_a_watch_is_told_before_it_begins(plan: Plan, changed: dict[str, str]) -> None:
+def test_an_invalid_watch_is_refused_before_it_begins(plan: Plan, changed: dict[str, str]) -> None:
     with pytest.raises(ParametersError, match="MONITOR"):
         decision_matrix.planned(row(plan, "monitor"), changed)
 

@@ -16,7 +16,7 @@ from runbook_lib.ui import cells
 
 @pytest.fixture
 def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A production run with one preview; what was asked for and approved is noted, an answer that differs declines."""
+    """A production run with one preview; requests and approvals are recorded, a different answer declines."""
     noted: dict[str, Any] = {}
 
     async def confirmation(question: str, answer: str, value: str) -> str:
@@ -81,7 +81,7 @@ def test_another_type_than_recommended_is_chosen_with_a_recorded_reason(triaged:
 
 @pytest.mark.parametrize("reason", ["", "because", "  so   what "])
 def test_without_a_reason_another_type_is_not_chosen(triaged: Run, reason: str) -> None:
-    with pytest.raises(ParametersError, match="says too little"):
+    with pytest.raises(ParametersError, match="is too short"):
         asyncio.run(notebook.choose(triaged, "TYPE", "frontend", reason))
 
     assert (triaged.state.overrides, triaged.state.choices) == ((), {})
@@ -108,7 +108,7 @@ def test_after_a_longer_look_its_word_counts(triaged: Run, recommended: str) -> 
         ([], "frontend-stale", "rebuild-frontend"),
     ],
 )
-def test_the_trouble_found_alone_is_mended_else_the_one_named(
+def test_the_only_trouble_found_is_fixed_else_the_one_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, found: list[str], value: str, type_name: str
 ) -> None:
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
@@ -130,7 +130,7 @@ def test_where_none_or_several_are_found_nobody_guesses(run: Run, monkeypatch: p
         asyncio.run(notebook.choose_trouble(run))
 
 
-def test_a_trouble_that_another_notebook_mends_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trouble_that_another_notebook_fixes_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
     run.context.state = replace(run.context.state, type="")
 
@@ -162,7 +162,7 @@ def test_the_notebook_of_each_type_walks_all_its_steps(run: Run, type_name: str)
     assert looked(run.context, "notebook").status is Status.PASS
 
 
-# --- the way back
+# --- the recovery path
 
 
 def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -180,7 +180,7 @@ def shown_by(run: Run, error: RunbookError, monkeypatch: pytest.MonkeyPatch) -> 
     return "\n".join(shown)
 
 
-def test_a_step_that_failed_offers_the_way_back_with_its_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_offers_the_recovery_with_its_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = shown_by(run, StepFailed("No space left."), monkeypatch)
 
     assert "Service back in 20 s of the 600 s that the plan allows" in shown

@@ -65,7 +65,7 @@ def target_error(tmp_path: Path, old: str, new: str, environment: dict[str, str]
         ),
         ("steps: [freeze-for-frontend,", "steps: [revert-frontned, freeze-for-frontend,", "'revert-frontned'"),
         ("contacts: [On-Call Engineer,", "contacts: [[On-Call Engineer],", "contacts.0: Input should be a valid string"),
-        ("table: messages", "table: messages\n  table: messages", "stands twice"),
+        ("table: messages", "table: messages\n  table: messages", "is there twice"),
         ("feature: FEAT", "feature: [FEAT", "cannot be read as YAML"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_type_that_separates_code_and_data_is_replaced_by_a_larger_one() -> No
 
 
 @pytest.mark.parametrize(("type_name", "told"), [("data", "Ask the administrator"), ("nonsense", "has no rollback type")])
-def test_a_type_that_cannot_be_carried_out(type_name: str, told: str) -> None:
+def test_a_type_that_cannot_be_executed(type_name: str, told: str) -> None:
     plan = load_plan(ROOT / "parameters" / "feat-2025-20251103111429.yaml")
     by_hand = RollbackType(title="Data", by_hand="Ask the administrator.")
 

@@ -36,7 +36,7 @@ def test_what_cannot_be_read_means_pause(tmp_path: Path) -> None:
         assert channel.requested() == "pause"
 
 
-def test_what_was_wanted_of_a_process_that_was_killed_counts_no_more(tmp_path: Path) -> None:
+def test_a_request_to_a_process_that_was_killed_no_longer_counts(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         with ControlFile(tmp_path, "copy").opened():

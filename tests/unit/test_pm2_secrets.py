@@ -1,4 +1,4 @@
-"""What pm2 tells of its processes holds their whole environment; none of it reaches what is kept of a run."""
+"""The list of pm2 holds the whole environment of each process; none of it is kept in a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

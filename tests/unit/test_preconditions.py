@@ -1,4 +1,4 @@
-"""Which preconditions of a step are looked at when; a preview with one that does not hold cannot be approved."""
+"""Which preconditions of a step are checked when; a preview with one that does not hold cannot be approved."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -73,7 +73,7 @@ def test_the_table_names_every_kind_of_step() -> None:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_each_precondition_of_a_kind_is_looked_at_when_the_table_says(context: Context, kind: str) -> None:
+def test_each_precondition_of_a_kind_is_checked_when_the_table_says(context: Context, kind: str) -> None:
     name = next(name for name, spec in context.plan.steps.items() if spec.kind == kind)
 
     needs = step_named(context, name).needs()
@@ -100,7 +100,7 @@ def test_what_only_stopped_services_make_true_is_not_asked_for_beforehand() -> N
 
 
 class Foreseen(Step):
-    """A step of which one precondition can be looked at beforehand."""
+    """A step with one precondition that can be checked beforehand."""
 
     found: Callable[[], Found] = staticmethod(lambda: (Status.PASS, "seen"))
     effect = Effect.NOT_DONE
@@ -161,14 +161,14 @@ def test_what_holds_can_be_approved_and_is_journaled_with_the_digest(run: Run, s
     assert run.state.approved == digest
 
 
-def test_notebook_and_report_show_the_step_of_what_was_looked_at(run: Run, step: Foreseen) -> None:
+def test_notebook_and_report_show_the_step_of_each_finding(run: Run, step: Foreseen) -> None:
     digest, previews = run.previews()
     shown = display.previews(digest, previews, foreseen=run.foreseen(digest)).text
     page = write_report(run.folder, run.context.plan, run.state, run.journal.events()).read_text()
 
     title = run.context.plan.steps[step.name].title
     assert [line.count(title) for line in shown.splitlines() if "There is room" in line] == [1]
-    assert (f"Looked at beforehand: preview {digest}" in page, f"{title}: There is room" in page) == (True, True)
+    assert (f"Checked before approval: preview {digest}" in page, f"{title}: There is room" in page) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_does_not_hold_is_shown_and_cannot_be_approved(
     assert "waive" not in refused.value.safe_next
     assert run.state.approved == ""
     shown = display.previews(digest, previews, foreseen=run.foreseen(digest))
-    assert all("Looked at beforehand: 1 of 2 PASS" in text for text in (shown.text, shown.html))
+    assert all("Checked before approval: 1 of 2 PASS" in text for text in (shown.text, shown.html))
 
 
 def test_a_preview_that_cannot_be_made_is_shown_and_cannot_be_approved(run: Run, step: Foreseen) -> None:

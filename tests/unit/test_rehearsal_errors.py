@@ -42,7 +42,7 @@ def test_a_socket_path_too_long_for_the_system_is_refused_at_once(tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user namespace")
-def test_root_without_user_namespaces_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_root_without_user_namespaces_is_shown_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     programs.user_namespace.cache_clear()
     with pytest.raises(AdapterError, match="no user namespace"):

@@ -6,7 +6,7 @@ import pytest
 from runbook_lib.rehearsal.workspace import StackError, until, until_healthy
 
 
-def test_until_tells_whether_the_condition_came_true() -> None:
+def test_until_returns_whether_the_condition_came_true() -> None:
     tries = count()
     assert until(lambda: next(tries) == 2, 5)
     assert not until(lambda: False, 0)
@@ -18,7 +18,7 @@ def test_a_healthy_service_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("alive", "what"), [(False, "ended while starting"), (True, "did not become healthy within 0 s")])
-def test_an_unhealthy_service_is_told_with_the_end_of_its_log(tmp_path: Path, alive: bool, what: str) -> None:
+def test_an_unhealthy_service_is_reported_with_the_end_of_its_log(tmp_path: Path, alive: bool, what: str) -> None:
     log = tmp_path / "log"
     log.write_text("".join(f"line {number}\n" for number in range(20)))
     with pytest.raises(StackError) as raised:

@@ -63,7 +63,7 @@ def test_before_a_type_is_chosen_any_rehearsal_of_the_release_counts() -> None:
     assert differences(SUBJECT, now)
 
 
-def test_a_rehearsal_of_the_migration_alone_stands_for_no_type() -> None:
+def test_a_rehearsal_of_the_migration_alone_counts_for_no_type() -> None:
     alone = SUBJECT.model_copy(update={"type": "migration", "code": {}})
 
     assert judged([record(subject=alone)], SUBJECT, MONTH, NOW)[0] is Status.FAIL
@@ -77,7 +77,7 @@ def test_only_a_recent_one_counts(days: float, status: Status) -> None:
 def test_an_older_one_says_by_how_much() -> None:
     said = judged([record(NOW - timedelta(days=34))], SUBJECT, MONTH, NOW)[1]
 
-    assert "34 d ago, by 4 d longer than the 30 d that the plan allows" in said
+    assert "34 d ago, 4 d more than the 30 d that the plan allows" in said
 
 
 def test_the_newest_that_fits_counts_whatever_came_after_it() -> None:

@@ -35,7 +35,7 @@ def record(asides: dict[str, str], stage: Stage = Stage.REMOVED) -> Record:
     [["short"], ["x" * 63], ["x" * 62 + "a", "x" * 62 + "b"], ["ü" * 31], ["ü" * 31, "ü" * 30 + "o"]],
     ids=["short", "as long as can be", "alike where they are cut", "in two bytes each", "in two bytes, alike"],
 )
-def test_names_aside_fit_differ_and_name_the_run(columns: list[str]) -> None:
+def test_quarantine_names_fit_differ_and_name_the_run(columns: list[str]) -> None:
     names = quarantine_name(columns, RUN)
 
     assert list(names) == columns
@@ -94,7 +94,7 @@ def test_an_index_is_built_concurrently(definition: str, statement: str) -> None
             None,
             ["the column attachments is still there", "the constraint fk_messages_replied_to_message is still there"],
         ),
-        (GONE, record(ASIDES), ["the column attachments, set aside as a1, is not there"]),
+        (GONE, record(ASIDES), ["the column attachments, quarantined as a1, does not exist"]),
         (GONE, record(ASIDES, Stage.PURGED), []),
         (SET_ASIDE, record(ASIDES, Stage.PURGED), ["the index idx_messages_replied_to is still there"]),
         (SET_ASIDE, record({}), ["the constraint fk_messages_replied_to_message is still there"]),
@@ -108,12 +108,12 @@ def test_what_is_left_over(plan: Plan, now: Catalog, of: Record | None, told: li
     assert bool(lines) is bool(told)
 
 
-def test_what_was_removed_or_set_aside_is_no_other_change(plan: Plan) -> None:
+def test_a_removed_or_quarantined_column_is_no_other_change(plan: Plan) -> None:
     assert records.changed(BEFORE, GONE, plan.database, record({})) == []
     assert records.changed(BEFORE, SET_ASIDE, plan.database, record(ASIDES)) == []
 
 
-def test_any_other_change_is_told(plan: Plan) -> None:
+def test_any_other_change_is_reported(plan: Plan) -> None:
     now = {**GONE, "column public.messages note": "text"}
 
     assert records.changed(BEFORE, now, plan.database, record({})) == ["added: column public.messages note: text"]

@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 from runbook_lib.config.plan import Plan
 from runbook_lib.errors import ParametersError
 from runbook_lib.headless.rendering import rendered, write_pair
+from runbook_lib.ui.estimates import roughly
 
 from ..support.places import PLAN, ROOT
 
@@ -46,27 +47,52 @@ def test_an_options_notebook_has_its_steps_and_no_others(plan: Plan, option: str
     assert ("approve_again(run" in code) == (option == "C")  # the loss is counted by a step
 
 
-def test_each_step_has_the_prose_of_its_kind_and_how_long_it_takes(plan: Plan) -> None:
-    cells = rendered(plan, "full", "", FILE).cells
-    prose = {
+def prose_of_steps(plan: Plan, type_name: str) -> dict[str, str]:
+    cells = rendered(plan, type_name, "", FILE).cells
+    return {
         found[1]: " ".join(before.source.split())
         for before, cell in pairwise(cells)
         if (found := APPLIED.match(cell.source))
     }
 
+
+def test_each_step_has_the_prose_of_its_kind_and_how_long_it_takes(plan: Plan) -> None:
+    prose = prose_of_steps(plan, "full")
+
     for name, spec in plan.steps.items():
         if name in plan.types["full"].steps:
             said = prose[name]
             assert said.startswith(f"### {spec.title}")
-            assert f"*Expect*: {spec.about.expect} *If not*: {spec.about.if_not}" in said
-            assert f"about {spec.estimate} s" in said or f"about {spec.estimate // 60} min" in said
+            assert f"- **Expect**, in {roughly(spec.estimate)}: {spec.about.expect}" in said
             assert all(f"Option {option}" in said or f"or {option} only" in said for option in spec.options[:1])
+
+
+@pytest.mark.parametrize(
+    ("type_name", "step", "state", "command"),
+    [
+        ("full", "freeze", "No service was stopped.", 'await undo(run, "freeze")'),
+        ("full", "stop-services", "Some services may be down.", "runbook service-back RUN"),
+        ("full", "clear-backfill", "Stopped services stay down.", "runbook service-back RUN"),
+        ("full", "start-services", "Some services may be down.", "runbook service-back RUN"),
+        ("full", "push-backend", "The services were started again.", 'await undo(run, "push-backend")'),
+        ("full", "purge-cache", "The services were started again.", "runbook status RUN"),
+        ("frontend", "restart-frontend", "Some services may be down.", "runbook service-back RUN"),
+        ("missing-column", "restore-media-url", "No service was stopped.", 'await undo(run, "restore-media-url")'),
+    ],
+)
+def test_a_step_names_the_state_and_the_next_command_if_it_fails(
+    plan: Plan, type_name: str, step: str, state: str, command: str
+) -> None:
+    (_, failing) = prose_of_steps(plan, type_name)[step].split("- **If it fails**: ")
+
+    assert failing.startswith(f"{state} {plan.steps[step].about.if_not}")
+    assert f"`{command}`" in failing
 
 
 def test_what_is_verified_is_listed(plan: Plan) -> None:
     (verify,) = [cell.source for cell in rendered(plan, "frontend", "", FILE).cells if cell.source.startswith("## Verify")]
 
-    assert re.findall(r"^- (.*)\.$", verify, re.MULTILINE) == [
+    assert re.findall(r"^- (.*)\.$", verify.split("The checks:")[1], re.MULTILINE) == [
         plan.checks[check].title for check in plan.types["frontend"].checks
     ]
 

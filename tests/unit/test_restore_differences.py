@@ -97,7 +97,7 @@ def test_merging_pages_of_any_size_finds_what_comparing_whole_tables_finds(seed:
     assert rows == [len(live), len(backup)]
 
 
-def test_what_is_made_ahead_comes_in_order_and_its_failure_is_told() -> None:
+def test_results_made_ahead_come_in_order_and_failures_are_raised() -> None:
     def items() -> Iterator[int]:
         yield from range(10)
         raise ValueError("at the end")
@@ -108,7 +108,7 @@ def test_what_is_made_ahead_comes_in_order_and_its_failure_is_told() -> None:
         next(made)
 
 
-def test_no_more_is_made_ahead_than_is_wanted() -> None:
+def test_no_more_is_made_ahead_than_requested() -> None:
     made = []
 
     def items() -> Iterator[int]:
@@ -150,19 +150,19 @@ def test_the_ledger_is_the_same_after_a_time_as_json() -> None:
     assert again.digest == LEDGER.digest
 
 
-def test_what_is_left_after_a_salvage_is_foretold() -> None:
+def test_the_rest_after_a_salvage_is_predicted() -> None:
     after = LEDGER.after({"public.a": {Kind.NEW: 3, Kind.CHANGED: 1}})
 
     assert after.table("public.a").counts == {Kind.CHANGED: 1, Kind.BACKFILLED: 4}
 
 
-def test_what_came_about_is_held_against_what_was_foretold() -> None:
+def test_the_result_is_compared_with_the_prediction() -> None:
     other = Ledger.from_json(LEDGER.as_json() | {"tables_only_in_live": {}})
     more = LEDGER.after({"public.a": {Kind.CHANGED: -1, Kind.BACKFILLED: 4}})
 
     assert compare(LEDGER, LEDGER) == []
-    assert compare(LEDGER, more) == ["public.a: 3 changed, foretold 2", "public.a: 0 backfilled, foretold 4"]
-    assert compare(LEDGER, more, CARRIED) == ["public.a: 3 changed, foretold 2"]
+    assert compare(LEDGER, more) == ["public.a: 3 changed, predicted 2", "public.a: 0 backfilled, predicted 4"]
+    assert compare(LEDGER, more, CARRIED) == ["public.a: 3 changed, predicted 2"]
     assert len(compare(LEDGER, other)) == 1
 
 

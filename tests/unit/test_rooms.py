@@ -9,7 +9,7 @@ from ..support.rooms import PACKAGE, Graph, floors, modules, paths, rooms
 
 SQL = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE|DROP|SET|LOCK) ")
 MOST_MODULES = (
-    390  # the packages' own counted, those of the sample application not; 200 but for what plans can say of any feature
+    414  # the packages' own counted, those of the sample application not; 200 but for what plans can say of any feature
 )
 TOP = {"__main__", "cli", "notebook", "documents", "reference", "errors", "results"}  # modules that stand in no room
 
@@ -36,7 +36,7 @@ def test_a_module_is_one_concept_so_there_are_not_many() -> None:
     assert len(paths()) <= MOST_MODULES
 
 
-def test_outside_the_rooms_stand_few_modules() -> None:
+def test_few_modules_are_outside_the_rooms() -> None:
     outside = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
 
     assert outside == TOP

@@ -52,7 +52,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return made
 
 
-def told(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
+def journal(*events: tuple[float, str, dict[str, Any]]) -> list[Event]:
     return [
         Event(n, (BEGIN + timedelta(seconds=at)).isoformat(), kind, data, "", "")
         for n, (at, kind, data) in enumerate(events, 1)
@@ -69,7 +69,7 @@ def chooses(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 
 
 def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., Any]]:
-    """What is carried out, each time with the next outcome."""
+    """The executed steps, each time with the next outcome."""
     asked: list[Callable[..., Any]] = []
     given = iter(outcomes)
 
@@ -87,7 +87,7 @@ def acts(monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> list[Callable[..., 
 
 
 def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
-    events = told(
+    events = journal(
         (0, "started", {}),
         (10, "progress", {"done": 200, "total": 1000, "text": ""}),
         (11, "waiting", {"blockers": ["pid 42 (app, 3.0 s): SELECT"]}),
@@ -96,11 +96,11 @@ def test_a_panel_tells_rows_rate_rest_and_who_is_in_the_way() -> None:
     text = step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=12)).text
 
     assert "200 of 1,000 rows, 20 a second, 40 s remain" in text
-    assert "in the way: pid 42 (app" in text
+    assert "blocked by: pid 42 (app" in text
 
 
 def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> None:
-    events = told((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
+    events = journal((0, "started", {}), (10, "progress", {"done": 3, "total": 0, "text": "compared: a", "unit": "tables"}))
 
     text = step_runner.under_way("Restore", events, BEGIN + timedelta(seconds=12)).text
 
@@ -108,12 +108,12 @@ def test_a_panel_shows_the_count_and_no_rest_where_the_total_is_unknown() -> Non
 
 
 def test_a_panel_forgets_what_an_earlier_try_told() -> None:
-    events = told((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
+    events = journal((0, "started", {}), (1, "progress", {"done": 5, "total": 9}), (2, "failed", {}), (3, "started", {}))
 
     assert step_runner.under_way("Clear", events, BEGIN + timedelta(seconds=4)).text == "Clear: 1 s"
 
 
-def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_reports_much_costs_few_updates(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
     wait = asyncio.wait
 
@@ -134,14 +134,14 @@ def test_a_step_that_tells_much_costs_few_updates(screen: Screen, run: Run, monk
     assert step_runner.PERIOD >= 0.5
 
 
-def test_without_a_person_a_step_is_carried_out_in_the_cell_itself(run: Run) -> None:
+def test_without_a_person_a_step_is_executed_in_the_cell_itself(run: Run) -> None:
     assert asyncio.run(step_runner.run_step(run, STEP, lambda run, name: DONE)) is DONE
 
 
 # --- a failure
 
 
-FAILED = StepFailed("It broke.", where="there", state="Half done.", safe_next="Mend it.")
+FAILED = StepFailed("It broke.", where="there", state="Half done.", safe_next="Fix it.")
 
 
 def test_without_a_person_a_failure_ends_the_cell(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_after_undo_the_cell_ends_with_an_error_so_that_run_all_stops(
     assert [act.__name__ for act in asked] == ["apply", "undo"]
 
 
-def test_escalation_goes_on_as_the_next_rung_with_the_contacts(
+def test_escalation_continues_at_the_next_level_with_the_contacts(
     screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acts(monkeypatch, FAILED)
@@ -185,7 +185,7 @@ def test_the_last_rung_is_a_person(run: Run) -> None:
     assert run.state.type == "restore"
 
 
-def test_a_choice_that_a_failure_offers_comes_first_and_is_gone_on_with(
+def test_a_choice_that_a_failure_offers_comes_first_and_resumes_the_run(
     screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = StepFailed("It is protected.", offers="PUSH=branch")
@@ -265,7 +265,7 @@ def test_a_persons_choice_stays_when_the_cell_is_run_again(
 
     assert confirming.chosen_before(run, "OPTION", {"A": "", "B": ""}, again) == stands
     assert [str(line) for line in screen.shown] == (
-        ["OPTION = B (operator, as chosen before; to choose again, add again=True)"] if stands else []
+        ["OPTION = B (operator, as chosen before; to choose again, add again=True to the call)"] if stands else []
     )
 
 
@@ -305,7 +305,7 @@ def test_a_question_can_be_called_up_below_the_banner_and_answered_there(screen:
 # --- other long work
 
 
-def test_long_work_is_done_beside_the_cell_and_tells_its_time(screen: Screen, run: Run) -> None:
+def test_long_work_runs_in_the_background_and_shows_its_time(screen: Screen, run: Run) -> None:
     thread = asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident))
 
     assert thread != threading.get_ident()
@@ -333,14 +333,14 @@ def test_an_interrupt_ends_long_work_and_the_cell_with_it(
     ended: list[str] = []
     begun = threading.Event()
 
-    def noted() -> None:
+    def interruptible() -> None:
         try:
             work(begun)
         finally:
             ended.append("let go")
 
     async def interrupted() -> None:
-        task = asyncio.ensure_future(step_runner.in_background(run, "Verification", noted))
+        task = asyncio.ensure_future(step_runner.in_background(run, "Verification", interruptible))
         while not begun.is_set():
             await asyncio.sleep(0.005)
         task.cancel()  # as a kernel does with its cell
@@ -354,9 +354,7 @@ def test_an_interrupt_ends_long_work_and_the_cell_with_it(
     assert ended == ["let go"]
 
 
-def test_what_is_mended_is_confirmed_step_by_step_on_production(
-    screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fix_is_confirmed_step_by_step_on_production(screen: Screen, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     async def confirmation(question: str, answer: str, value: str) -> str:
@@ -370,14 +368,14 @@ def test_what_is_mended_is_confirmed_step_by_step_on_production(
 
     asyncio.run(triage_cells.fix(run))
 
-    assert asked == [f"Carry out “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
+    assert asked == [f"Execute “{step.title}” on {run.context.target.name}?" for step in run.steps.values()]
 
 
 def test_alone_long_work_is_done_in_the_cell_itself(run: Run) -> None:
     assert asyncio.run(step_runner.in_background(run, "Verification", threading.get_ident)) == threading.get_ident()
 
 
-def test_a_way_back_tells_which_of_its_steps_acts(screen: Screen, run: Run) -> None:
+def test_a_recovery_shows_which_of_its_steps_acts(screen: Screen, run: Run) -> None:
     def walk() -> str:
         run.journal.append("started", step="stop-services", title="Stop the services")
         return "walked"

@@ -48,13 +48,13 @@ def test_the_timeline_holds_each_step_by_its_last_try(run: Run) -> None:
 
 
 def test_a_run_without_steps_has_no_timeline(run: Run) -> None:
-    assert review.timeline(run).text == "No step has been done yet."
+    assert review.timeline(run).text == "No step is done yet."
 
 
 def test_the_teams_texts_name_the_target_the_operator_and_the_contacts(run: Run) -> None:
     start, end = messages.message(run, "start").text, messages.message(run, "end").text
 
-    assert "ROLLBACK BEGINS: Message replies and attachments" in start
+    assert "ROLLBACK STARTS: Message replies and attachments" in start
     assert "Reason: no pictures." in start
     assert "By: Dana." in start
     assert "Database Admin" in start

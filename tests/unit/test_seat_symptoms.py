@@ -170,5 +170,5 @@ def test_each_type_says_what_choosing_it_means(plan: Plan) -> None:
     means = {name: triage_cells.consequence(plan, name) for name in plan.rollbacks}
 
     assert "services are down for about 30 s of it. No data changes" in means["frontend"]
-    assert "services are down for about" in means["full"] and "counted per option" in means["full"]
+    assert "services are down for about" in means["full"] and "counted for each option" in means["full"]
     assert means["data"].startswith("Executed as full. ")

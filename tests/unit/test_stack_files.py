@@ -1,4 +1,4 @@
-"""What a stack's file must hold, and what is said where it cannot be brought up."""
+"""The required keys of a stack's file, and the error where it cannot be brought up."""
 
 import json
 import os

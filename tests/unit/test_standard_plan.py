@@ -1,4 +1,4 @@
-"""`extends: standard`: what it brings to which plan, what overrides it, and what is left out."""
+"""`extends: standard`: the keys it adds to which plan, their overrides, and the keys left out."""
 
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,7 @@ def error_of(folder: Path, data: dict[str, Any]) -> str:
 
 
 def apart_from_texts(plan: Plan) -> dict[str, Any]:
-    """All that decides what is done: without titles of steps, types, checks and troubles, and without the follow-ups."""
+    """All keys that decide the work: without titles of steps, types, checks and troubles, and without the follow-ups."""
     data = plan.model_dump(serialize_as_any=True, exclude={"follow_ups"})
     for table in ("steps", "types", "checks", "troubles"):
         data[table] = {name: {k: v for k, v in entry.items() if k != "title"} for name, entry in data[table].items()}

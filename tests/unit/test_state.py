@@ -89,7 +89,7 @@ def test_a_journal_that_opens_no_run_is_an_error(history: list[tuple[str, dict[s
         after(*history)
 
 
-def test_the_preview_seen_last_stands_last() -> None:
+def test_the_preview_seen_last_comes_last() -> None:
     first, second = (("previewed", {"digest": digest, "steps": {}}) for digest in ("one", "two"))
 
     assert list(after(OPENED, first, second, first).previews) == ["two", "one"]

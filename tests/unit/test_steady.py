@@ -43,7 +43,7 @@ def test_a_service_that_changes_for_a_moment_is_unsteady_others_are_not(clock: C
     assert services.Steady(2).staying(look) == {"backend": [1]}
 
 
-def test_a_service_of_which_nothing_is_told_is_not_waited_for(clock: Clock) -> None:
+def test_a_service_without_any_report_is_not_waited_for(clock: Clock) -> None:
     assert (services.Steady(2).staying(lambda: {"backend": []}), clock.now) == ({}, 0)
 
 

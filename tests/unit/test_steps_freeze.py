@@ -93,7 +93,7 @@ def test_what_somebody_else_froze_stays_frozen(frozen_run: Run, held: Path) -> N
     assert frozen(held) == ["deploys"]
 
 
-def test_a_freeze_that_was_cut_off_is_gone_on_with_and_still_released(frozen_run: Run, held: Path) -> None:
+def test_an_interrupted_freeze_is_resumed_and_still_released(frozen_run: Run, held: Path) -> None:
     approved(frozen_run)
     change(frozen_run, "consumers", freeze=["sh", "-c", 'test {host} = host-a && touch "$0"', str(held / "{host}")])
     with pytest.raises(StepFailed):
@@ -116,7 +116,7 @@ def test_a_freeze_command_without_effect_fails_by_its_check(frozen_run: Run) -> 
 
 
 @pytest.mark.parametrize("check", [["sh", "-c", "exit 255"], ["/no/such/program"]], ids=["a host not reached", "no program"])
-def test_a_check_that_cannot_tell_is_never_taken_for_an_answer(frozen_run: Run, check: list[str]) -> None:
+def test_a_check_without_a_result_is_never_taken_for_an_answer(frozen_run: Run, check: list[str]) -> None:
     change(frozen_run, "deploys", check=check)
 
     digest, _ = frozen_run.previews()
@@ -210,7 +210,7 @@ def test_a_target_without_anything_to_freeze_goes_through(frozen_run: Run) -> No
 
     how = [engine.apply(frozen_run, name).how for name in (FREEZE, RELEASE)]
 
-    assert how == ["already done: the target names nothing to freeze", "already done: this run holds nothing"]
+    assert how == ["already done: the target names nothing to freeze", "already done: this run has frozen nothing"]
 
 
 @pytest.mark.parametrize(("place", "hosts"), [("marker", ["a"]), ("{host}", [])], ids=["never filled in", "no hosts"])

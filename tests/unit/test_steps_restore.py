@@ -67,7 +67,7 @@ def test_what_the_manager_finds_stops_in_the_preview_and_can_be_waived(stop: Sto
     assert set(services.restarting.folders) == {"frontend", "backend", "worker"}
 
 
-def test_a_stopped_service_is_looked_at_as_it_starts_unless_waived(start: Start, world: World) -> None:
+def test_a_stopped_service_is_checked_as_it_starts_unless_waived(start: Start, world: World) -> None:
     services, context = scale(start, world), start.context
     context.state = replace(context.state, steps={"revert-backend": StepState("revert-backend", "Revert", "done")})
 
@@ -102,4 +102,4 @@ def test_a_version_that_is_no_commit_is_unknown_beforehand(start: Start, world: 
 
     (found,) = not_passed(start.preconditions(When.BEFOREHAND))
 
-    assert (found.status, "backend reports 1.4.0, which is no commit" in found.summary) == (Status.UNKNOWN, True)
+    assert (found.status, "backend reports 1.4.0, which is not a commit" in found.summary) == (Status.UNKNOWN, True)

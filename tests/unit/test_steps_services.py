@@ -40,7 +40,7 @@ def restart(context: Context) -> Restart:
 
 
 class Watched(MemoryServices):
-    """Services that write down what is asked of them, and of which some never stop."""
+    """Services that record the calls they receive; some never stop."""
 
     def __init__(self, world: World, stubborn: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         super().__init__(world.services.lines, world.services.launch)
@@ -132,7 +132,7 @@ def test_a_port_that_is_still_open_is_not_stopped(stop: Stop, world: World) -> N
     assert [(r.status, r.summary) for r in not_passed(stop.verify())] == [(Status.FAIL, f"still open: {address}")]
 
 
-def test_a_port_that_cannot_be_looked_at_is_unknown(stop: Stop) -> None:
+def test_a_port_that_cannot_be_checked_is_unknown(stop: Stop) -> None:
     def nobody(address: str) -> bool:
         raise AdapterError(f"{address} is nowhere")
 
@@ -147,7 +147,7 @@ def test_a_forgotten_worker_is_in_the_preview_and_stops_the_step(stop: Stop, wor
 
     (result,) = stop.preconditions()
 
-    assert (result.status, result.summary) == (Status.FAIL, "named by neither plan nor target: mailer")
+    assert (result.status, result.summary) == (Status.FAIL, "not named in plan or target: mailer")
     assert any("mailer" in line for line in stop.preview().would)
 
 
@@ -218,7 +218,7 @@ def test_a_service_in_the_right_version_that_keeps_restarting_is_not_done(start:
     watched.up = lambda names: set(names) - {"worker"}  # type: ignore[method-assign]
 
     assert start.probe().effect is Effect.HALF_DONE
-    assert [r.summary for r in not_passed(start.verify())] == ["not in the wanted version: worker"]
+    assert [r.summary for r in not_passed(start.verify())] == ["not in the expected version: worker"]
 
 
 def test_start_starts_in_the_order_of_the_plan(start: Start, world: World) -> None:
@@ -244,15 +244,15 @@ def test_a_service_in_another_version_is_stopped_before_it_is_started(start: Sta
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not say which version")],
+    [(OLD, f"it runs {OLD}, not 5eed5eed5eed"), ("", "does not report its version")],
     ids=["the old one", "none told"],
 )
-def test_a_service_that_never_comes_up_in_the_wanted_version_fails(
+def test_a_service_that_never_comes_up_in_the_expected_version_fails(
     start: Start, world: World, version: str, said: str
 ) -> None:
     world.versions["backend"] = version
 
-    with pytest.raises(StepFailed, match="backend did not come up in the wanted version") as error:
+    with pytest.raises(StepFailed, match="backend did not start in the expected version") as error:
         start.apply()
 
     assert said in error.value.what
@@ -276,7 +276,7 @@ def test_a_service_that_does_not_start_is_an_error(start: Start, world: World, m
         (lambda w: w.versions.update(backend=""), "backend"),
         (lambda w: w.services.stop("worker"), "worker"),
     ],
-    ids=["the old version is back", "no version told", "one is stopped"],
+    ids=["the old version is back", "no version reported", "one is stopped"],
 )
 def test_start_is_not_verified(start: Start, world: World, change: Callable[[World], None], wrong: str) -> None:
     world.start_all()
@@ -284,7 +284,7 @@ def test_start_is_not_verified(start: Start, world: World, change: Callable[[Wor
 
     (result,) = start.verify()
 
-    assert (result.status, result.summary) == (Status.FAIL, f"not in the wanted version: {wrong}")
+    assert (result.status, result.summary) == (Status.FAIL, f"not in the expected version: {wrong}")
 
 
 def test_undo_of_start_stops(start: Start, world: World) -> None:
@@ -298,7 +298,7 @@ def test_undo_of_start_stops(start: Start, world: World) -> None:
 @pytest.mark.parametrize(
     ("running", "effect"),
     [("sha256:0ld", Effect.DONE), ("sha256:0", Effect.NOT_DONE), ("sha256:new", Effect.NOT_DONE), ("", Effect.NOT_DONE)],
-    ids=["the pinned image", "a part of its name", "another one", "none told"],
+    ids=["the pinned image", "a part of its name", "another one", "none reported"],
 )
 def test_a_pinned_service_must_run_its_image_and_not_what_is_checked_out(
     start: Start, world: World, running: str, effect: Effect
@@ -318,7 +318,7 @@ def test_a_pinned_service_must_run_its_image_and_not_what_is_checked_out(
 # --- restart
 
 
-def test_restart_ends_in_the_wanted_version(restart: Restart, world: World) -> None:
+def test_restart_ends_in_the_expected_version(restart: Restart, world: World) -> None:
     world.versions["frontend"] = OLD
     world.start_all()
     world.versions.clear()
@@ -333,7 +333,7 @@ def test_restart_starts_what_is_stopped(restart: Restart, world: World) -> None:
     assert restart.apply() == {"running": {"frontend": world.head}}
 
 
-def test_restart_stops_a_service_that_says_the_wanted_version_already(restart: Restart, world: World) -> None:
+def test_restart_stops_a_service_that_reports_the_expected_version(restart: Restart, world: World) -> None:
     world.start_all()
     watched = watch(restart, world)
 

@@ -34,7 +34,7 @@ def test_the_engineer_can_override_the_choice() -> None:
     assert choose(MANY, "keyed").strategy == "keyed"
 
 
-def test_what_an_override_cannot_be_is_told_by_name() -> None:
+def test_an_invalid_override_is_refused_by_name() -> None:
     chosen = choose(replace(MANY, touches=True, hanging=("policy p",)), "swap")
 
     assert chosen.strategy == "swap"

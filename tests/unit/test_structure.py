@@ -24,7 +24,7 @@ FEATURE_WORDS = "|".join(
     [
         r"[\"'.]messages\b",
         r"(FROM|UPDATE|TABLE) messages",
-        r"attachments?",
+        r"(?<!\.)attachments?(?!:)",  # other than those of a notebook's cell
         r"media_?url",
         r"replied",
         r"conversation",

@@ -60,7 +60,7 @@ def services() -> Services:
     return connect(CommandsTarget(**described, timeout=2, versions={}, built_from={}), LocalProcesses())
 
 
-def test_the_example_tells_what_runs(systemd: Path, services: Services) -> None:
+def test_the_example_reports_what_runs(systemd: Path, services: Services) -> None:
     assert services.all_running() == {"backend", "worker"}
     assert [services.is_running(name) for name in ("backend", "worker", "frontend")] == [True, True, False]
 

@@ -262,7 +262,7 @@ def test_a_problem_names_the_file_and_what_is_wrong_with_it(sealed: Path) -> Non
         3,
         [
             "evidence/rows.json: its mode is 0644, not 0600.",
-            "manifest.json: is not the one that the journal says was sealed: signed.",
+            "manifest.json: differs from the journal's seal in: signed.",
         ],
     )
 

@@ -43,6 +43,6 @@ def test_every_check_of_the_troubles_is_made(plan: Plan) -> None:
     assert set(checks_of_troubles(plan)) == set(GOOD)
 
 
-def test_what_mends_a_trouble_alone_is_not_offered_as_a_rollback(plan: Plan) -> None:
+def test_a_type_that_only_fixes_a_trouble_is_not_offered_as_a_rollback(plan: Plan) -> None:
     assert {"rebuild-frontend", "end-sessions"}.isdisjoint(plan.rollbacks)
     assert {"frontend", "full", "restore"} <= plan.rollbacks.keys()

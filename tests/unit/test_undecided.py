@@ -1,4 +1,4 @@
-"""What a plan leaves open is null: it stops the plan, with its line and what is asked."""
+"""An open point of a plan is null: it stops the plan, with its line and its question."""
 
 import re
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_what_is_open_stops_with_its_line_and_what_is_asked(tmp_path: Path, part
     ended = runbook("check-plan", file)
 
     assert (ended.exit_code, f"{file} leaves 1 to decide:" in ended.text) == (2, True), ended.text
-    assert re.search(rf"  line {line}, .*: {re.escape(said)}", ended.text), ended.text
+    assert re.search(rf" line {line}, .*: {re.escape(said)}", ended.text), ended.text
 
 
 def test_a_table_without_a_decision_says_how_it_may_come_back(tmp_path: Path) -> None:

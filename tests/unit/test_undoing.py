@@ -37,7 +37,7 @@ from runbook_lib.steps import kinds
         ("B", "let-application-in", ["start-services", "release"], ["start-services"]),
     ],
 )
-def test_what_stands_later_on_the_same_thing_goes_first(
+def test_a_later_change_of_the_same_thing_is_undone_first(
     plan: Plan, option: str, name: str, standing: list[str], first: list[str]
 ) -> None:
     order = {step: plan.steps[step] for step in plan.steps_of("full", option)}

@@ -95,7 +95,7 @@ def test_forward_is_no_way_where_the_steps_ahead_leave_the_table(rules: Rules) -
     assert told(shortest(rules, done, steps)) == ["undo clear-backfill", "undo stop-services"]
 
 
-def test_the_services_are_not_brought_back_beside_one_that_they_cannot_use(rules: Rules) -> None:
+def test_services_are_not_started_next_to_one_that_they_cannot_use(rules: Rules) -> None:
     done = [StepEffect(step) for step in ("stop-services", "revert-backend", "build-backend")]
 
     found = refused(rules, done, "stop-services", undo=True)
@@ -111,7 +111,7 @@ def test_what_somebody_else_did_is_not_undone(rules: Rules) -> None:
     assert told(shortest(rules, done, steps))[:3] == ["apply freeze", "apply back-up", "apply clear-backfill"]
 
 
-def test_where_there_is_no_way_both_reasons_are_told(rules: Rules) -> None:
+def test_where_no_path_exists_both_reasons_are_shown(rules: Rules) -> None:
     done = [StepEffect("stop-services", own=False), StepEffect("clear-backfill", own=False)]
 
     way = shortest(rules, done, ["stop-services", "clear-backfill", "start-services"])

@@ -10,7 +10,7 @@ from runbook_lib.errors import Declined, ParametersError
 from runbook_lib.ui import widgets
 
 OPTIONS = {"A": "keep the columns", "B": "drop the columns"}
-QUESTION = "Carry out preview d on production?"
+QUESTION = "Execute preview d on production?"
 
 
 class Screen:
@@ -262,7 +262,7 @@ def test_alone_the_parameter_gives_the_reason(screen: Screen) -> None:
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("value", ["", "no idea", "  because   so "])
 def test_alone_a_reason_that_says_too_little_is_an_error(screen: Screen, value: str) -> None:
-    with pytest.raises(ParametersError, match="says too little"):
+    with pytest.raises(ParametersError, match="too short"):
         answered(reasoning(value))
 
     assert screen.shown == []
@@ -279,6 +279,6 @@ def test_a_person_types_the_reason(screen: Screen) -> None:
 
 
 @pytest.mark.usefixtures("person")
-def test_a_person_who_types_too_little_is_told(screen: Screen) -> None:
+def test_a_person_who_types_too_little_is_warned(screen: Screen) -> None:
     with pytest.raises(ParametersError, match="OVERRIDE"):
         answered(reasoning(), lambda: screen.button.click())

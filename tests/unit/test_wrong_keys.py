@@ -37,7 +37,7 @@ def wrong(read: Callable[[Path], Any], file: Path, data: dict[str, Any], key: st
     ("key", "value", "said"),
     [
         ("api/rows", "some", "api.rows: Input should be 'all', but the file has 'some'"),
-        ("api/rows", {}, "api.rows: `where`, or `order` and `limit`, must stand here"),
+        ("api/rows", {}, "api.rows: `where`, or `order` and `limit`, is required"),
         ("api/rows", {"order": "a; b", "limit": 1}, "api.rows.order: it must be columns, as created_at DESC, id DESC"),
         ("api/items", "data | x", "api.items: it must be keys parted by dots"),
         ("api/path", f"http://me:{SECRET}@shop.test/x", "api.path: it must be a path that begins with /"),
@@ -45,7 +45,7 @@ def wrong(read: Callable[[Path], Any], file: Path, data: dict[str, Any], key: st
         ("page/media_rules", [{}], "page.media_rules.0: it has no `kind`; add it"),
         ("page/media_rules", [{"kind": "next"}], "there is no kind 'next'; known are next_image, prefix, replace, signed"),
         ("page/texts", [{"text": " "}], "page.texts.0.text: it must be a text"),
-        ("page/errors", {"own": [f"https://me:{SECRET}@cdn.test"]}, "page.errors.own.0: it holds a user or a password"),
+        ("page/errors", {"own": [f"https://me:{SECRET}@cdn.test"]}, "page.errors.own.0: it has a user or a password"),
         ("checks/own", {"kind": "http", "title": "t", "url": "http://a.test:99999"}, "checks.own.url: it is no address"),
         ("checks/own", {"kind": "http", "title": "t", "url": "http://a.test", "token": SECRET}, "it must be {env: NAME}"),
         ("checks/own", {"kind": "http", "title": "t", "url": "http://a.test", "json": {"a": {"b": 1}}}, f"a: {NO_TEXT}"),
@@ -67,10 +67,10 @@ def test_of_a_plan(tmp_path: Path, key: str, value: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("metrics", {"url": f"http://me:{SECRET}@metrics.test"}, "metrics.url: it holds a user or a password"),
+        ("metrics", {"url": f"http://me:{SECRET}@metrics.test"}, "metrics.url: it has a user or a password"),
         ("metrics", {"url": "metrics.test:9090"}, "metrics.url: it must be an address"),
         ("metrics", {"url": "http://metrics.test/api/v1/"}, "metrics.url: it must be the address before /api/v1"),
-        ("api_token", SECRET, "api_token: it must be {env: NAME}: a secret never stands in a file"),
+        ("api_token", SECRET, "api_token: it must be {env: NAME}: a secret must not be in a file"),
         ("api_token", {"env": f"{SECRET}!"}, "api_token.env: it must be the name of an environment variable"),
         ("endpoints/backend", "http://a.test?x=1", "endpoints.backend: it must end before ? and #"),
         ("pooler", [{"service": "p", "databases": ["a"]}] * 2, "pooler names the console p twice"),

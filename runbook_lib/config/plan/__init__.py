@@ -1,4 +1,4 @@
-"""What a feature changed and how it is taken back: pure data, read from one YAML file."""
+"""A plan: what a feature changed and how to roll it back, as pure data from one YAML file."""
 
 from __future__ import annotations
 
@@ -120,15 +120,15 @@ class CheckSpec(Model):
             raise TypeError(f"{cls.__name__} does not declare {', '.join(lacking)}")
 
     def parts(self) -> tuple[Part, ...]:
-        """The parts of the plan that it works with. Pure."""
+        """Return the parts of the plan that it works with. Pure."""
         return self.requires
 
     def of_target(self) -> tuple[str, ...]:
-        """The keys that a target must have for it, as endpoints.shop. Pure."""
+        """Return the keys that a target must have for it, as endpoints.shop. Pure."""
         return ()
 
     def of_services(self) -> tuple[str, ...]:
-        """The services of the plan that it names. Pure."""
+        """Return the services of the plan that it names. Pure."""
         return ()
 
 
@@ -397,21 +397,21 @@ class Plan(Model):
     @property
     def rollbacks(self) -> dict[str, str]:
         """The types that a rollback may be chosen from, with their titles: not those that a person carries out or that
-        only mend a trouble."""
+        only fix a trouble."""
         fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
         return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
 
     def alone(self, type_name: str) -> str:
-        """Why a type cannot be carried out by itself, by the compatibility table; "" where it can. Read-only."""
+        """Return why the compatibility table refuses a type on its own; "" if it does not. Read-only."""
         kind = self.types[type_name]
         return alone(self, kind.changes) if kind.carried_out_as else ""
 
     def steps_of(self, type_name: str, option: str) -> list[str]:
-        """The steps of a type, in order, without those of other options than `option`. Read-only."""
+        """Return the steps of a type, in order, without those of other options than `option`. Read-only."""
         return [n for n in self.types[type_name].steps if not self.steps[n].options or option in self.steps[n].options]
 
     def carried_out(self, type_name: str) -> str:
-        """The name of the type whose steps are walked when `type_name` is chosen. Read-only.
+        """Return the name of the type whose steps are walked when `type_name` is chosen. Read-only.
 
         Raises:
             ParametersError: There is no such type, or a person has to carry it out.
@@ -425,7 +425,7 @@ class Plan(Model):
         chosen = self.types[type_name]
         if chosen.by_hand:
             raise ParametersError(
-                f"{chosen.title} is not carried out here. {chosen.by_hand}",
+                f"{chosen.title} is not executed here. {chosen.by_hand}",
                 state="Nothing was touched.",
                 safe_next=chosen.by_hand,
             )

@@ -1,6 +1,6 @@
 """Where something is in a JSON answer: a path in a part of JMESPath (https://jmespath.org). Pure.
 
-Keys are parted by dots, a key of other characters stands in double quotes; `[]` is each element of a list, `[0]` its first,
+Dots separate keys, and a key of other characters is in double quotes; `[]` is each element of a list, `[0]` its first,
 `*` each value of an object: `data.orders`, `data.orders.edges[].node`, `[0].result.data`.
 """
 
@@ -44,7 +44,7 @@ def at(value: Any, path: str) -> Any:
 
 @cache
 def _steps(path: str) -> tuple[str | int | type[dict[Any, Any]] | None, ...]:
-    """The steps of a path: a key, an index, None for each element, `dict` for each value."""
+    """Return the steps of a path: a key, an index, None for each element, `dict` for each value."""
     found: list[Any] = []
     for step in _STEP.finditer(path):
         if (index := step["index"]) is not None:
@@ -92,7 +92,7 @@ def _places(value: Any, steps: tuple[Any, ...]) -> list[Any]:
 
 
 def ways(value: Any, path: str) -> list[dict[str, Any]]:
-    """The objects that a path goes through, the outermost first; those inside a list are left out. Pure."""
+    """Return the objects that a path goes through, the outermost first; those inside a list are left out. Pure."""
     found = []
     for step in _steps(path):
         if isinstance(value, dict):

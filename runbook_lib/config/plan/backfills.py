@@ -27,17 +27,17 @@ class Place:
 
 
 def parts_of(path: str) -> list[str]:
-    """The names in `[schema.]table.column`; one that holds a dot stands in double quotes. Pure."""
+    """Return the names in `[schema.]table.column`; one with a dot is in double quotes. Pure."""
     return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in re.findall(_PART, path)]
 
 
 def path_of(*names: str) -> str:
-    """The path of some names. Pure."""
+    """Return the path of some names. Pure."""
     return ".".join('"{}"'.format(name.replace('"', '""')) if set(name) & {".", '"'} else name for name in names)
 
 
 def place_of(path: str) -> Place:
-    """Where `[schema.]table.column` is. Pure."""
+    """Return where `[schema.]table.column` is. Pure."""
     *before, table, column = ["", *parts_of(path)][-3:]
     return Place("".join(before) or DEFAULT_SCHEMA, table, column)
 
@@ -109,7 +109,7 @@ class BackfillOfColumn(Model):
         return place_of(self.column)
 
     def is_on(self, other: HasTable) -> bool:
-        """Whether it is on the same table as something else."""
+        """Check whether it is on the same table as something else."""
         return (self.place.schema_, self.place.table) == (other.schema_, other.table)
 
 

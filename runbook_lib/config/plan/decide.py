@@ -15,7 +15,7 @@ REFUSE, KEEP = "refuse", "keep"
 
 
 def _text(given: object) -> object:
-    """A number, true or false as SQL writes it. Pure."""
+    """Return a number, true or false as SQL writes it. Pure."""
     return str(given).lower() if isinstance(given, bool | int | float) else given
 
 
@@ -76,7 +76,7 @@ class Decision(Model):
             raise ValueError("columns, from and match go together")
         ways = (all(follows), *(each is not None for each in (self.value, self.rows, self.misfits)))
         if sum(ways) != 1:
-            raise ValueError("exactly one of columns (with from and match), value, rows and misfits must stand here")
+            raise ValueError("exactly one of columns (with from and match), value, rows and misfits is required")
         return self
 
 

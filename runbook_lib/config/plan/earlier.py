@@ -10,7 +10,7 @@ MIGRATION_KEYS = {"history_table": "table", "history_column": "column"}
 
 
 def of_earlier_plan(data: Any) -> Any:
-    """The keys of a plan as they are called today. Pure."""
+    """Return the keys of a plan as they are called today. Pure."""
     if not isinstance(data, dict):
         return data
     steps = data.get("steps")
@@ -33,7 +33,7 @@ def _step(step: Any) -> Any:
 
 
 def _migration(data: dict[str, Any]) -> dict[str, Any]:
-    """A migration that lies under `database`, moved to the top."""
+    """Move a migration under `database` to the top level."""
     database = data.get("database")
     if not isinstance(database, dict) or not isinstance(database.get("migration"), dict) or "migration" in data:
         return data

@@ -201,7 +201,7 @@ class RollbackType(Model):
     budget: Annotated[int, Field(gt=0)] | None = None
     """Seconds."""
     escalates_to: Name | None = None
-    """The type to go on to where it was not enough."""
+    """The type to escalate to if this one was not sufficient."""
     escalates_on: list[Name] = []
     """The checks whose failure says so."""
     carried_out_as: Name | None = None
@@ -223,7 +223,7 @@ class RollbackType(Model):
 
 
 class Trouble(Model):
-    """A trouble with a rollback: the checks of which any shows it, those that pass meanwhile, and the type that mends it."""
+    """A trouble with a rollback: the checks that show it, those that still pass, and the type that fixes it."""
 
     title: str
     """What is seen."""
@@ -273,9 +273,9 @@ class MatrixRow(Model):
     @model_validator(mode="after")
     def _action_has_its_means(self) -> Self:
         if (self.action == "monitor") != (self.monitor is not None):
-            raise ValueError("`monitor` must stand where the action is to monitor, and nowhere else")
+            raise ValueError("`monitor` is required if the action is to monitor, and not allowed otherwise")
         if (self.action == "investigate first") != bool(self.confirmed_by):
-            raise ValueError("`confirmed_by` must stand where the action is to investigate first, and nowhere else")
+            raise ValueError("`confirmed_by` is required if the action is to investigate first, and not allowed otherwise")
         return self
 
     @property

@@ -21,7 +21,7 @@ class Rule(Model):
 
     @abstractmethod
     def applied(self, address: str) -> str:
-        """The address without what this rule is about; any other stays as it is. Pure."""
+        """Return the address without what this rule is about; any other stays as it is. Pure."""
 
 
 class NextImage(Rule):
@@ -34,7 +34,7 @@ class NextImage(Rule):
     """The query parameter that holds the stored address."""
 
     def applied(self, address: str) -> str:
-        """The address that the optimiser is asked for. Pure."""
+        """Return the address that the optimiser is asked for. Pure."""
         parts = _split(address)
         if parts is None or parts.path.rstrip("/") != self.path.rstrip("/"):
             return address
@@ -58,7 +58,7 @@ class Signed(Rule):
     kind: Literal["signed"]
 
     def applied(self, address: str) -> str:
-        """The address without the parameters that sign it. Pure."""
+        """Return the address without the parameters that sign it. Pure."""
         parts = _split(address)
         if parts is None or not parts.query:
             return address
@@ -79,7 +79,7 @@ class Prefix(Rule):
     """How the stored one begins."""
 
     def applied(self, address: str) -> str:
-        """The address with the stored beginning. Pure."""
+        """Return the address with the stored beginning. Pure."""
         return self.stored + address.removeprefix(self.shown) if address.startswith(self.shown) else address
 
 
@@ -101,7 +101,7 @@ class Replace(Rule):
         return self
 
     def applied(self, address: str) -> str:
-        """The address with what matches replaced. Pure."""
+        """Return the address with what matches replaced. Pure."""
         return re.sub(self.pattern, self.by, address)
 
 

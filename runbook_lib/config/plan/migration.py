@@ -148,7 +148,7 @@ class _Tools(Model):
 
 @cache
 def migration_tools() -> Mapping[str, MigrationTool]:
-    """The tools that are known, by the names that plans use. Read-only."""
+    """Return the tools that are known, by the names that plans use. Read-only."""
     return load(TOOLS, _Tools).tools
 
 

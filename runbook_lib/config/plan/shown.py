@@ -45,7 +45,7 @@ class Rows(Model):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.where is None and self.limit is None:
-            raise ValueError("`where`, or `order` and `limit`, must stand here")
+            raise ValueError("`where`, or `order` and `limit`, is required")
         if (self.order is None) != (self.limit is None):
             raise ValueError("`order` and `limit` go together: without an order nobody knows which rows are the first")
         return self
@@ -64,7 +64,7 @@ class ShownText(Model):
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Self:
         if sum(each is not None for each in (self.column, self.field, self.text)) != 1:
-            raise ValueError("exactly one of column, field and text must stand here")
+            raise ValueError("exactly one of column, field and text is required")
         return self
 
 
@@ -92,7 +92,7 @@ class IgnoredError(Model):
     @model_validator(mode="after")
     def _says_which(self) -> Self:
         if self.url is None and self.text is None:
-            raise ValueError("`url` or `text` must stand here: a status alone would hide errors of every request")
+            raise ValueError("`url` or `text` is required: a status alone would hide errors of every request")
         return self
 
 

@@ -17,7 +17,7 @@ LISTS = {
     "troubles": {"signs": "checks", "passing": "checks"},
 }
 OF_ROWS = ("failing", "passing", "findings", "confirmed_by")
-EACH = ("repository", "later")  # a placeholder that stands for one repository after another
+EACH = ("repository", "later")  # a placeholder for each repository in turn
 CLEAR = "clear-backfill"
 PLACEHOLDER = re.compile(r"\{([\w.]+)(?:\|(name|capital))?\}")
 
@@ -100,7 +100,7 @@ def left_out(plan: Data, names: Iterable[Named], only_with_options: Collection[s
 
 
 def _without(plan: Data, gone: set[Named]) -> Data:
-    """A plan without some names, an option without the steps that were its own."""
+    """Return a plan without some names, an option without the steps that were its own."""
     left = deepcopy(plan)
     for table, name in gone:
         left.get(table, {}).pop(name, None)
@@ -138,7 +138,7 @@ def _row(plan: Data, row: Data, gone: set[Named]) -> Data | None:
 
 
 def _pointless(plan: Data, left: Data, gone: set[Named], only_with_options: Collection[str]) -> Iterator[Named]:
-    """What has nothing left to do once some names are gone."""
+    """Return what has nothing left to do once some names are gone."""
     for name, kind in _entries(left, "types"):
         walks_nothing = plan["types"][name].get("steps") and not kind["steps"]
         is_no_option = name in only_with_options and not kind.get("options")
@@ -162,7 +162,7 @@ def _options(plan: Data, step: str) -> list[str]:
 
 
 def _sole_option(plan: Data, step: str) -> list[str]:
-    """The option that a step belongs to alone."""
+    """Return the option that a step belongs to alone."""
     options = _options(plan, step)
     return options if len(options) == 1 else []
 
@@ -172,7 +172,7 @@ def _defined(plan: Data) -> set[Named]:
 
 
 def _references(plan: Data) -> Iterator[Named]:
-    """Every name that types, matrix and troubles mention, with its table."""
+    """Return every name that types, matrix and troubles mention, with its table."""
     for table, keys in LISTS.items():
         for _, entry in _entries(plan, table):
             yield from ((of, name) for key, of in keys.items() for name in entry.get(key, []))
@@ -192,7 +192,7 @@ def _merged(under: Any, over: Any) -> Any:
 
 
 def _table(table: Data, values: Values) -> Data:
-    """A table with the plan's own values, an entry repeated where it names each repository in turn."""
+    """Return a table with the plan's own values, an entry repeated where it names each repository in turn."""
     found = {}
     for name, entry in table.items():
         for each in _in_turn(name, values):
@@ -233,12 +233,12 @@ def _value(match: re.Match[str], values: Values) -> Any:
 
 
 def _named(value: object) -> str:
-    """A value as a name: orderTotal as order-total."""
+    """Return a value as a name: orderTotal as order-total."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "-", str(value)).strip("-").lower()
 
 
 def _in_turn(node: Any, values: Values) -> list[Values]:
-    """The values for a node, once for each repository where it names one in turn."""
+    """Return the values for a node, once for each repository where it names one in turn."""
     named = {match[1].partition(".")[0] for match in PLACEHOLDER.finditer(str(node))}
     for key in EACH:
         if key in named and key not in values:
@@ -247,7 +247,7 @@ def _in_turn(node: Any, values: Values) -> list[Values]:
 
 
 def _values(plan: Data) -> Values:
-    """The plan's own values by their keys, and what follows from them."""
+    """Return the plan's own values by their keys, and what follows from them."""
     found = dict(_flat(plan))
     repositories, services = list(plan.get("repositories", {})), plan.get("services", [])
     first = found.get("migration.repository", *repositories[:1]) if repositories else None
@@ -271,7 +271,7 @@ def _values(plan: Data) -> Values:
 
 
 def _backfills(plan: Data) -> list[Data]:
-    """The plan's backfills that name their columns, the one that an earlier plan has under `database` among them."""
+    """Return the plan's backfills that name their columns, the one that an earlier plan has under `database` among them."""
     database = plan.get("database") or {}
     old, listed = database.get("backfill"), plan.get("backfills") or []
     if isinstance(old, dict) and isinstance(old.get("column"), str):
@@ -281,7 +281,7 @@ def _backfills(plan: Data) -> list[Data]:
 
 
 def _of_table(backfill: Data, plan: Data) -> bool:
-    """Whether a backfill is on the plan's table."""
+    """Check whether a backfill is on the plan's table."""
     database = plan.get("database") or {}
     place = place_of(backfill["column"])
     return (place.schema_, place.table) == (database.get("schema"), database.get("table"))

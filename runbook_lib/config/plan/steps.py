@@ -37,7 +37,7 @@ def address(text: str) -> str:
     except ValueError as error:
         raise PydanticCustomError(NOT_SHOWN, "it is no address: {error}", {"error": str(error)}) from None
     if "@" in parts.netloc:
-        said = "it holds a user or a password, which never stands in a file; name an environment variable under token"
+        said = "it has a user or a password, which must not be in a file; name an environment variable under token"
         raise PydanticCustomError(NOT_SHOWN, said)
     if parts.scheme not in ("http", "https") or not named or any(letter.isspace() for letter in text):
         raise PydanticCustomError("address", "it must be an address, as http://localhost:3000")
@@ -95,7 +95,7 @@ class About:
     starts: bool  # whether it starts the services that it names
     starts_on_undo: bool  # whether its undo does
     in_the_way: bool  # whether its effect can keep services from running, so that a recovery path undoes it
-    on_table: Literal["", "data", "schema"]  # what it changes of the plan's table where it stands
+    on_table: Literal["", "data", "schema"]  # what it changes in place in the plan's table
 
 
 class StepSpec(Model):
@@ -127,7 +127,7 @@ class StepSpec(Model):
         return {"title": cls.about.title, "estimate": cls.about.estimate, **data} if isinstance(data, dict) else data
 
     def parts(self) -> tuple[Part, ...]:
-        """The parts of the plan that it works with. Pure."""
+        """Return the parts of the plan that it works with. Pure."""
         return self.requires
 
     @abstractmethod
@@ -139,7 +139,7 @@ class StepSpec(Model):
         """What it makes of code, schema, data and services. Pure."""
 
     def seconds_to_undo(self, others: Iterable[StepSpec]) -> int:
-        """How long its undo should take, next to the plan's other steps. Pure."""
+        """Return how long its undo should take, next to the plan's other steps. Pure."""
         return self.estimate
 
 

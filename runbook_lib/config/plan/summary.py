@@ -1,4 +1,4 @@
-"""A plan in a line for each of its types, and as plain values. Pure."""
+"""A plan in a few lines for each of its types, and as plain values. Pure."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ from runbook_lib.config.plan import Plan, RollbackType
 
 
 def lines(plan: Plan) -> list[str]:
-    """What the plan has, then each type with its steps and checks by their titles. Pure."""
+    """Return what the plan has, then each type with its steps and checks by their titles. Pure."""
     parts = ", ".join(sorted(plan.parts)) or "none"
-    return [f"{plan.feature}: {plan.title} (parts: {parts})", *(f"{n}: {_of(plan, kind)}" for n, kind in plan.types.items())]
+    types = [line for name, kind in plan.types.items() for line in _of(plan, name, kind)]
+    return [f"{plan.feature}: {plan.title} (parts: {parts})", *types]
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """The same as plain values, with the names of steps and checks. Pure."""
+    """Return the same as plain values, with the names of steps and checks. Pure."""
     return {
         "feature": plan.feature,
         "title": plan.title,
@@ -21,15 +22,17 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _of(plan: Plan, kind: RollbackType) -> str:
+def _of(plan: Plan, name: str, kind: RollbackType) -> list[str]:
     if kind.by_hand:
-        return f"{kind.title}. By hand: {kind.by_hand}"
+        return [f"{name}: {kind.title}. By hand: {kind.by_hand}"]
     if kind.carried_out_as:
-        return f"{kind.title}. As {kind.carried_out_as}" + (f": {kind.because}" if kind.because else "")
+        return [f"{name}: {kind.title}. As {kind.carried_out_as}" + (f": {kind.because}" if kind.because else "")]
     steps = [f"{plan.steps[n].title}{_in(plan.steps[n].options, kind)}" for n in kind.steps]
-    checks = [plan.checks[name].title for name in kind.checks]
-    options = [f"Options: {', '.join(f'{name} ({text})' for name, text in kind.options.items())}"] if kind.options else []
-    return ". ".join([kind.title, *options, f"Steps: {'; '.join(steps)}", f"Checks: {'; '.join(checks) or 'none'}"])
+    checks = [plan.checks[check].title for check in kind.checks]
+    options = (
+        [f"  Options: {', '.join(f'{option} ({text})' for option, text in kind.options.items())}"] if kind.options else []
+    )
+    return [f"{name}: {kind.title}", *options, f"  Steps: {'; '.join(steps)}", f"  Checks: {'; '.join(checks) or 'none'}"]
 
 
 def _in(options: list[str], kind: RollbackType) -> str:

@@ -12,11 +12,11 @@ Finder = Callable[[Folder], Iterable[Found]]
 
 @cache
 def finders() -> list[Finder]:
-    """The finders, those first whose word counts where two say the same. Read-only."""
+    """Return the finders, those first whose word counts where two say the same. Read-only."""
     modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__)]
     return [module.find for module in sorted(modules, key=lambda module: (module.RANK, module.__name__))]
 
 
 def look(folder: Folder) -> list[Found]:
-    """All that is found in a repository, what counts most first. Read-only."""
+    """Return all that is found in a repository, what counts most first. Read-only."""
     return [found for find in finders() for found in find(folder) if found.words]

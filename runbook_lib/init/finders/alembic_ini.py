@@ -10,7 +10,7 @@ RANK = 9
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The migrations of Alembic. Read-only."""
+    """Return the migrations of Alembic. Read-only."""
     for where, text in folder.files("alembic.ini"):
         named = re.search(r"^script_location\s*=\s*(\S+)", text, re.MULTILINE)
         location = re.sub(r"^%\(here\)s/?", "", named[1]) if named else "alembic"

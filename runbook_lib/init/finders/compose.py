@@ -13,7 +13,7 @@ DATABASE = re.compile(r"(^|/)(postgres|postgresql|postgis|timescaledb|pgvector)\
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The services of a compose file. Read-only."""
+    """Return the services of a compose file. Read-only."""
     for where, text in folder.files("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"):
         services = _services(text)
         built = [Service(name, port=_port(each)) for name, each in services.items() if "build" in each]
@@ -33,7 +33,7 @@ def _services(text: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _port(service: Mapping[str, Any]) -> int | None:
-    """The first port of the machine that leads to it. Pure."""
+    """Return the first port of the machine that leads to it. Pure."""
     for each in service.get("ports") or ():
         published = str(each.get("published", "")) if isinstance(each, dict) else str(each)
         published = re.sub(r"\$\{\w+:?-(\d+)\}", r"\1", published)
@@ -43,7 +43,7 @@ def _port(service: Mapping[str, Any]) -> int | None:
 
 
 def _role(service: Mapping[str, Any]) -> str:
-    """The role that a database is made with. Pure."""
+    """Return the role that a database is made with. Pure."""
     if not DATABASE.search(str(service.get("image", ""))):
         return ""
     given = service.get("environment") or {}

@@ -21,7 +21,7 @@ def find(folder: Folder) -> Iterator[Found]:
 
 
 def _line(command: str) -> str:
-    """A command as a shell's line. Pure."""
+    """Return a command as a shell's line. Pure."""
     try:
         words = json.loads(command)
     except ValueError:

@@ -10,7 +10,7 @@ NAMES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.config.json",
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The apps of an ecosystem file. Read-only."""
+    """Return the apps of an ecosystem file. Read-only."""
     for where, text in folder.files(
         "ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.config.json", "ecosystem.json"
     ):

@@ -10,7 +10,7 @@ RANK = 8
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The variables of an example; their values are left where they are, since one may be a secret. Read-only."""
+    """Return the variables of an example; their values are left where they are, since one may be a secret. Read-only."""
     for where, text in folder.files(".env.example", ".env.sample", ".env.template", "env.example"):
         given = dict(re.findall(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*[\"']?([^\"'\n]*)", text, re.MULTILINE))
         database = next((name for name, value in given.items() if re.match(r"postgres(ql)?(\+\w+)?://", value)), "")

@@ -12,7 +12,7 @@ ROUTE = re.compile(r"[\"'`](/(?:api/)?(?:health|healthz|health-?check|livez|read
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The first route of a usual name. Read-only."""
+    """Return the first route of a usual name. Read-only."""
     for where, text in _sources(folder):
         if route := ROUTE.search(text):
             yield Found(where, health=route[1])

@@ -9,7 +9,7 @@ RANK = 6
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The build of a Makefile. Read-only."""
+    """Return the build of a Makefile. Read-only."""
     for where, text in folder.files("Makefile"):
         if re.search(r"^build\s*:(?!=)", text, re.MULTILINE):
             yield Found(where, build=within(where, ["make", "build"]))

@@ -9,7 +9,7 @@ RANK = 9
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The migrations of Django. Read-only."""
+    """Return the migrations of Django. Read-only."""
     for where, text in folder.files("manage.py"):
         if "django" not in text:
             continue

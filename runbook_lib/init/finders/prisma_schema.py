@@ -10,7 +10,7 @@ RANK = 9
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The migrations of Prisma. Read-only."""
+    """Return the migrations of Prisma. Read-only."""
     for where, text in folder.files("prisma/schema.prisma"):
         top = Path(where).parents[1]
         variable = re.search(r"\burl\s*=\s*env\([\"'](\w+)[\"']\)", text)

@@ -10,7 +10,7 @@ ONCE = {"release"}  # run by a deploy, and ended then
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The processes of a Procfile. Read-only."""
+    """Return the processes of a Procfile. Read-only."""
     for where, text in folder.files("Procfile"):
         lines = re.findall(r"^([A-Za-z0-9_-]+):\s*(\S.*?)\s*$", text, re.MULTILINE)
         yield Found(where, services=[Service(name, command) for name, command in lines if name not in ONCE])

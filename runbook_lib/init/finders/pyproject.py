@@ -15,7 +15,7 @@ BY_FILE = {
 
 
 def find(folder: Folder) -> Iterator[Found]:
-    """The install of a Python project. Read-only."""
+    """Return the install of a Python project. Read-only."""
     for where, _ in folder.files("pyproject.toml") or folder.files("requirements.txt"):
         place = Path(where).parent
         name, (install, into) = next((name, of) for name, of in BY_FILE.items() if (folder.path / place / name).exists())

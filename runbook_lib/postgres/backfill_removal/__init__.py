@@ -1,1 +1,1 @@
-"""Ways to take out of a table what a backfill wrote into it; each leaves the same rows, and a way back."""
+"""Remove a backfill's values from a table, by one of three strategies with the same result; each can be undone."""

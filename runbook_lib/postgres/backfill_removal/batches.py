@@ -1,6 +1,6 @@
-"""Removes backfilled elements in transactions that each keep undo rows: by key, or over ranges of pages.
+"""Remove backfilled elements in transactions that each keep undo rows: by key, or over ranges of pages.
 
-Undo rows are written in bundles: many in one row of the server's are compressed, and cost its log a tenth.
+Undo rows are bundled: many in one compressed row of the server, which writes a tenth as much WAL.
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from runbook_lib.postgres.page_ranges import Range, within
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import in_parallel
 
-BUNDLE = 200  # undo rows
+BUNDLE = 200  # undo rows per bundle
 ALL = sql.SQL("TRUE")
-RETURNS_OLD = 180000  # the first version of the server whose RETURNING tells the old values too
+RETURNS_OLD = 180000  # the first server version whose RETURNING also gives old values
 
 _AT_ONCE = """
 WITH changed AS (
-    UPDATE {table} t SET {column} = {kept_of_affected} {touch} WHERE {chosen} AND {wanted}
+    UPDATE {table} t SET {column} = {kept_of_affected} {touch} WHERE {chosen} AND {matching}
     RETURNING t.{key} AS key, {saved_old} AS old, {saved_new} AS new, {old_touched} AS touched
 )"""
 
 _CHOSEN_FIRST = """
 WITH chosen AS MATERIALIZED (
     SELECT t.{key} AS key, {old} AS old, {kept_of_affected} AS new, {touched} AS touched
-    FROM {table} t WHERE {chosen} AND {wanted} FOR UPDATE OF t
+    FROM {table} t WHERE {chosen} AND {matching} FOR UPDATE OF t
 ), changed AS (
     UPDATE {table} t SET {column} = c.new {touch} FROM chosen c WHERE t.{key} = c.key
     RETURNING c.key, c.old, {saved_chosen} AS new, c.touched
@@ -45,7 +45,7 @@ SELECT count(*) AS bundles, coalesce(sum(rows), 0)::bigint AS rows FROM bundled"
 
 
 def clear(connection: Connection, backfill: BackfillTerms, chosen: sql.Composable, among: sql.Composable = ALL) -> int:
-    """Clear the affected rows of `t` among some, in one transaction with their undo rows; returns how many there were.
+    """Clear the affected rows of `t` among some, in one transaction with their undo rows; return their number.
 
     Changes the target.
 
@@ -53,10 +53,10 @@ def clear(connection: Connection, backfill: BackfillTerms, chosen: sql.Composabl
         connection: In autocommit mode.
         backfill: What to clear.
         chosen: A condition by which the server finds the rows.
-        among: One that is cheap, and asked of each row before whether it is affected.
+        among: A cheap condition, tested on each row before the costly one.
 
     Raises:
-        StepFailed: The transaction would have changed anything else; it was rolled back.
+        StepFailed: The transaction would have changed something else; it was rolled back.
     """
     records, query = Records(backfill), _statement(connection, backfill, chosen, among)
     expected: Expected = []
@@ -75,7 +75,7 @@ def clear(connection: Connection, backfill: BackfillTerms, chosen: sql.Composabl
 def _statement(
     connection: Connection, backfill: BackfillTerms, chosen: sql.Composable, among: sql.Composable
 ) -> sql.Composed:
-    """What clears rows and keeps their undo rows, and gives the number of `bundles` and `rows`. Pure."""
+    """Return the statement that clears rows and keeps undo rows; it gives the numbers of `bundles` and `rows`. Pure."""
     at_once = connection.info.server_version >= RETURNS_OLD
     return backfill.filled(
         sql.SQL((_AT_ONCE if at_once else _CHOSEN_FIRST) + _KEPT),
@@ -83,7 +83,7 @@ def _statement(
         bundled=BUNDLED,
         bundle=sql.Literal(BUNDLE),
         chosen=chosen,
-        wanted=backfill.filled(sql.SQL("CASE WHEN {among} THEN {affected} ELSE FALSE END"), among=among),
+        matching=backfill.filled(sql.SQL("CASE WHEN {among} THEN {affected} ELSE FALSE END"), among=among),
         touch=backfill.touch(),
         touched=backfill.touched(),
         old_touched=backfill.touched("old"),
@@ -94,9 +94,9 @@ def _statement(
 
 
 def clear_at_once(connection: Connection, backfill: BackfillTerms) -> None:
-    """Clear every affected row in the caller's transaction, which fails where anything else was written.
+    """Clear every affected row in the caller's transaction, which fails if anything else was written.
 
-    Nothing of it comes back here, so that it can be written down. Changes the target.
+    It returns nothing to the client, so that it can be part of a script. Changes the target.
     """
     records, none = Records(backfill), sql.SQL("0")
     rows, bundles = sql.SQL("it.rows"), sql.SQL("it.bundles")
@@ -106,20 +106,20 @@ def clear_at_once(connection: Connection, backfill: BackfillTerms) -> None:
     records.write(Statements(connection), kept)
 
 
-ROWS = 2000  # a transaction
+ROWS = 2000  # rows per transaction
 
 
 def clear_by_key(connection: Connection, backfill: BackfillTerms, pace: Throttle, rows: int = ROWS) -> None:
-    """Clear every affected row, `rows` a transaction. Changes the target.
+    """Clear every affected row, `rows` per transaction. Changes the target.
 
     Args:
         connection: In autocommit mode.
         backfill: What to clear.
-        pace: Stands before each transaction, and gets how many rows the one before cleared.
+        pace: Called before each transaction with the number of rows that the previous one cleared.
         rows: How many rows a transaction may change.
 
     Raises:
-        StepFailed: A transaction would have changed anything else; it was rolled back.
+        StepFailed: A transaction would have changed something else; it was rolled back.
     """
     cleared = 0
     for keys in _keys(connection, backfill, rows):
@@ -144,22 +144,22 @@ def _keys(connection: Connection, backfill: BackfillTerms, rows: int) -> Iterato
         after = sql.SQL("t.{} > {}").format(backfill.key, sql.Literal(keys[-1]))
 
 
-_ANY = sql.SQL("SELECT count(*) > 0 AS it FROM {table} t WHERE {perhaps}")  # quicker than all terms
+_ANY = sql.SQL("SELECT count(*) > 0 AS it FROM {table} t WHERE {perhaps}")  # faster than testing all terms
 TOO_LONG = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 
 
 def clear_by_pages(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, workers: int) -> None:
-    """Clear every affected row, range by range, but those that others move meanwhile. Changes the target.
+    """Clear every affected row, range by range, except rows that others move meanwhile. Changes the target.
 
     Args:
         open_: Opens a connection to the target.
         backfill: What to clear.
-        throttle_on: Makes what stands before each batch, on a connection of its own.
-        workers: How many connections work at once; more than one only where nobody else uses the table.
+        throttle_on: Makes the throttle called before each batch, on its own connection.
+        workers: How many connections work at once; more than one only if nobody else uses the table.
 
     Raises:
-        Declined: The clearing was ended between two batches.
-        StepFailed: A transaction would have changed anything else; it was rolled back.
+        Declined: The removal was aborted between two batches.
+        StepFailed: A transaction would have changed something else; it was rolled back.
     """
 
     def work(connection: Connection, pace: Throttle, pages: Range, lines: Lines) -> int:
@@ -168,21 +168,21 @@ def clear_by_pages(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, wo
     over_pages(open_, backfill, backfill.affected, throttle_on, workers, work)
 
 
-def clear_moved(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, *, in_a_hurry: bool) -> None:
-    """Clear what others have moved from page to page past the ranges. Changes the target.
+def clear_moved(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, *, exclusive: bool) -> None:
+    """Clear rows that others moved to other pages past the ranges. Changes the target.
 
     Args:
         open_: Opens a connection to the target.
         backfill: What to clear.
-        throttle_on: Makes what stands before each batch, on a connection of its own.
-        in_a_hurry: Whether nobody else uses the table, so that all cores may look.
+        throttle_on: Makes the throttle called before each batch, on its own connection.
+        exclusive: Whether nobody else uses the table, so that the query may use all cores.
 
     Raises:
-        Declined: The clearing was ended between two batches.
-        StepFailed: A transaction would have changed anything else; it was rolled back.
+        Declined: The removal was aborted between two batches.
+        StepFailed: A transaction would have changed something else; it was rolled back.
     """
-    with open_() as connection, in_parallel(connection, in_a_hurry):
-        if in_a_hurry:  # the server's statistics still are those of before, and tell it not to use an index
+    with open_() as connection, in_parallel(connection, exclusive):
+        if exclusive:  # the server's statistics are outdated and argue against the index
             connection.execute("SET LOCAL enable_seqscan = off")
         perhaps_moved = one(connection, backfill.filled(_ANY, perhaps=backfill.perhaps))["it"]
     if perhaps_moved:
@@ -191,9 +191,9 @@ def clear_moved(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn, *, in
 
 
 def _patiently(connection: Connection, backfill: BackfillTerms, pages: Range, lines: Lines, pace: Throttle) -> int:
-    """Clear some lines of a range; where that waits too long for others, its halves one after the other.
+    """Clear some lines of a range; if that waits too long for others, clear its halves one after the other.
 
-    What keeps a single page, or the whole table, from being written is waited for.
+    A lock on a single page, or on the whole table, is waited for.
     """
     first, beyond = pages
     work = partial(clear, connection, backfill, within("t", pages), among(lines))

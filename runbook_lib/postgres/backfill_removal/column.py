@@ -1,4 +1,4 @@
-"""The columns of a swap: the one in use, the shadow column that will take its place, and the old one that is kept."""
+"""The columns of a swap: the one in use, the shadow column that will replace it, and the old one that is kept."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ NONE = sql.SQL("")
 
 @dataclass(frozen=True)
 class Named:
-    """An index on the column in use, and what it is called on the shadow column and once it is the old one's."""
+    """An index on the column in use, with its name on the shadow column and its name on the old column."""
 
     name: str
     definition: str
@@ -28,7 +28,7 @@ class Named:
 
 
 class Column:
-    """The backfilled column of one run's swap, as its table's catalog has it."""
+    """The backfilled column of one run's swap, as its table's catalog shows it."""
 
     def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
@@ -37,11 +37,11 @@ class Column:
         self.old = self._named(self.name, "old")
 
     def lock(self, statements: Statements) -> None:
-        """Lock the table against everybody, within the present transaction. Changes nothing else."""
+        """Lock the table in ACCESS EXCLUSIVE mode within the present transaction. Changes nothing else."""
         statements.write(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(self.backfill.table))
 
     def present(self, connection: Connection) -> set[str]:
-        """The columns that the table has. Read-only."""
+        """Return the columns that the table has. Read-only."""
         rows = connection.execute(
             "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
             [self.backfill.table.as_string(connection)],
@@ -49,7 +49,7 @@ class Column:
         return {row["attname"] for row in rows}
 
     def add_shadow(self, statements: Statements) -> None:
-        """Add the shadow column, each row holding what a cleared one holds, in the catalog alone. Changes the target."""
+        """Add the shadow column with the cleared value as default, in the catalog only. Changes the target."""
         attribute = self._attribute(statements.connection, self.name)
         not_null = sql.SQL("NOT NULL " if attribute["attnotnull"] else "")
         collated = sql.SQL("COLLATE {} ").format(sql.Identifier(*attribute["collation"])) if attribute["collation"] else NONE
@@ -57,7 +57,7 @@ class Column:
         self._alter(statements, "ADD COLUMN {} {} {}{}DEFAULT {}", shadow, type_name, collated, not_null, self.backfill.fill)
 
     def index_shadow(self, open_: Open, waiting: Waiting, *, concurrently: bool) -> None:
-        """Make on the shadow column the indexes that the column has. Changes the target."""
+        """Create the column's indexes on the shadow column too. Changes the target."""
         builder = IndexBuilder(open_, waiting, concurrently=concurrently)
         with open_() as connection:
             for index in self.indexes(connection, self.name):
@@ -67,7 +67,7 @@ class Column:
     def cut_over(self, statements: Statements) -> None:
         """Put the shadow column in place of the column, with default, NOT NULL, comment and indexes.
 
-        An old column that is NOT NULL stays so, with a default, since nobody gives it a value any more. Changes the target.
+        An old NOT NULL column keeps that and gets a default, because nobody writes it any more. Changes the target.
         """
         attribute, before = (self._attribute(statements.connection, each) for each in (self.name, self.shadow))
         indexes = self.indexes(statements.connection, self.name)
@@ -85,7 +85,7 @@ class Column:
             self._rename_constraint(statements, before["rule"], attribute["rule"])
 
     def cut_back(self, statements: Statements) -> None:
-        """Put the old column in its place again, as the other is defined, and drop that with indexes `not_on_old`.
+        """Put the old column back in place, defined as the shadow one is; drop that one and its indexes `not_on_old`.
 
         Changes the target.
         """
@@ -102,12 +102,12 @@ class Column:
             self._rename_constraint(statements, before["rule"], attribute["rule"])
 
     def not_on_old(self, connection: Connection) -> set[str]:
-        """The indexes on the column in place whose like the old one does not have. Read-only."""
+        """Return the indexes on the column in use that have no equal on the old one. Read-only."""
         kept = {index.name for index in self.indexes(connection, self.old)}
         return {index.name for index in self.indexes(connection, self.name) if index.old not in kept}
 
     def admit_null(self, statements: Statements) -> None:
-        """Let the old column be NULL where the one in its place may be; the caller holds the table's lock.
+        """Let the old column be NULL if the one in use may be; the caller holds the table's lock.
 
         Changes the target.
         """
@@ -116,7 +116,7 @@ class Column:
             self._alter(statements, "ALTER {} DROP NOT NULL", sql.Identifier(self.old))
 
     def is_read_whole(self, connection: Connection) -> bool:
-        """Whether the server reads the whole table to put the old column back: it is to be NOT NULL and is not.
+        """Whether putting the old column back scans the table: it must become NOT NULL and is not.
 
         Read-only.
         """
@@ -124,11 +124,11 @@ class Column:
         return in_place["attnotnull"] and not old["attnotnull"]
 
     def drop(self, statements: Statements, name: str) -> None:
-        """Drop the shadow column or the old one, with its own indexes and nothing else. Changes the target."""
+        """Drop the shadow column or the old one, only with its own indexes. Changes the target."""
         self._alter(statements, "DROP COLUMN {}", sql.Identifier(name))
 
     def indexes(self, connection: Connection, column: str) -> list[Named]:
-        """The indexes on a column of the swap, by their plain names. Read-only."""
+        """Return the indexes on a column of the swap, by their plain names. Read-only."""
         rows = connection.execute(
             """SELECT x.relname AS name, pg_get_indexdef(i.indexrelid) AS definition
                FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
@@ -141,7 +141,7 @@ class Column:
         ]
 
     def _attribute(self, connection: Connection, name: str) -> dict[str, Any]:
-        """What a column has; `rule` is the constraint by which it is NOT NULL, where the server has such, as from 18 on."""
+        """Return a column's attributes; `rule` is its NOT NULL constraint, if the server has such, as from 18 on."""
         return one(
             connection,
             """SELECT a.attnotnull, pg_get_expr(d.adbin, d.adrelid) AS default,
@@ -158,7 +158,7 @@ class Column:
         )
 
     def _take_after(self, statements: Statements, before: dict[str, Any], attribute: dict[str, Any]) -> None:
-        """Give the column now in place, which had the attributes `before`, those of the one that was there."""
+        """Give the column now in use, whose attributes are `before`, those of the previous one."""
         name = sql.Identifier(self.name)
         if attribute["default"] is None:
             self._alter(statements, "ALTER {} DROP DEFAULT", name)
@@ -186,7 +186,7 @@ class Column:
             raise PreconditionError(
                 f"The index {index.name} could not be built on the shadow column.",
                 where=index.definition,
-                state="The column in use is as it was; a shadow column and a trigger of this run's are there.",
+                state="The column in use is unchanged; a shadow column and a trigger of this run exist.",
                 safe_next="Undo the step, and choose another strategy.",
             )
 
@@ -210,7 +210,7 @@ class Column:
 
 
 def swap_blockers(connection: Connection, backfill: BackfillTerms) -> list[str]:
-    """What the backfilled column has that one put in its place would not take over, a line each. Read-only."""
+    """Return a line for each property of the backfilled column that a column in its place would lose. Read-only."""
     asked = {"type": backfill.type_name, "nulls": backfill.fills_null}
     rows = connection.execute(
         _SWAP_BLOCKERS.encode(),

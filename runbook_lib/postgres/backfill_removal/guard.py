@@ -1,4 +1,4 @@
-"""Sees that a transaction changes the rows it was meant to change, and nothing else."""
+"""Check that a transaction changes the expected rows and nothing else."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,19 +20,19 @@ Counts = tuple[int, int, int]  # rows inserted, updated, deleted
 Written = dict[str, Counts]  # by table
 Expected = list[tuple[sql.Identifier, Counts]]
 NOTHING: Counts = (0, 0, 0)
-UNEXPECTED = "RB002"  # the server's code for a block that wrote something else
+UNEXPECTED = "RB002"  # the SQLSTATE of a block that wrote something else
 
 
 @contextmanager
 def transaction(connection: Connection, expected: Expected, allowed: Sequence[sql.Identifier] = ()) -> Iterator[None]:
-    """A transaction that is rolled back unless it wrote just what `expected` says at its end.
+    """Run a transaction that is rolled back unless it wrote exactly what `expected` says at its end.
 
     Changes what the block changes.
 
     Args:
         connection: In autocommit mode.
         expected: Tables, each with the rows inserted, updated and deleted; the block fills it in.
-        allowed: Tables that triggers may write whatever they do.
+        allowed: Tables that triggers may write to freely.
 
     Raises:
         StepFailed: Something else was written, by a trigger or a rule.
@@ -49,7 +49,7 @@ def require_only(
     expected: Sequence[tuple[sql.Identifier, Counts]],
     allowed: Sequence[sql.Identifier] = (),
 ) -> None:
-    """Compare what this transaction has written with what it should have. Read-only.
+    """Compare what this transaction has written with what is expected. Read-only.
 
     Raises:
         StepFailed: They differ.
@@ -71,12 +71,12 @@ def block(
     expected: Sequence[tuple[sql.Identifier, Sequence[sql.Composable]]],
     allowed: Sequence[sql.Identifier] = (),
 ) -> sql.Composed:
-    """A block of the server's that does `work` and fails where anything else was written; `labelled` reports it.
+    """Return a DO block that does `work` and fails if anything else was written; `labelled` reports the failure.
 
     Args:
         work: A statement that gives one row.
         expected: Tables, each with the rows inserted, updated and deleted, as terms over that row, which is called `it`.
-        allowed: Tables that triggers may write whatever they do.
+        allowed: Tables that triggers may write to freely.
     """
     meant = [sql.SQL("({})").format(sql.SQL(", ").join([_literal(table), *counts])) for table, counts in expected]
     ignored = sql.Literal([table.as_string() for table in allowed])
@@ -86,7 +86,7 @@ def block(
 
 @contextmanager
 def labelled() -> Iterator[None]:
-    """Report the failure of a `block` as that of a `transaction`.
+    """Report the failure of a `block` like that of a `transaction`.
 
     Raises:
         StepFailed: Something else was written, by a trigger or a rule.
@@ -103,10 +103,10 @@ def labelled() -> Iterator[None]:
 
 def _refusal(changed: Mapping[str, Sequence[int]], named: Mapping[str, Sequence[int]]) -> StepFailed:
     return StepFailed(
-        f"A transaction would have changed this (inserted, updated, deleted): {changed}, where {named} was meant.",
-        where=", ".join(named) or "nothing was meant to change",
-        state="That transaction was rolled back; those before it stand, each with its way back.",
-        safe_next="Look for triggers and rules on the table; undo the step, or mend them and run it again.",
+        f"A transaction would have changed (inserted, updated, deleted): {changed}; expected: {named}.",
+        where=", ".join(named) or "no change was expected",
+        state="That transaction was rolled back; earlier ones are committed, each with its undo rows.",
+        safe_next="Look for triggers and rules on the table; undo the step, or fix them and run it again.",
     )
 
 
@@ -115,13 +115,13 @@ def _minus(counts: Counts, before: Counts) -> Counts:
 
 
 def _names(connection: Connection, tables: Sequence[sql.Identifier]) -> list[str]:
-    """What the server calls some tables in its statistics. Read-only."""
+    """Return the names of some tables in the server's statistics. Read-only."""
     asked = [table.as_string(connection) for table in tables]
     return list(one(connection, "SELECT %s::text[]::regclass[]::text[] AS names", [asked])["names"])
 
 
 def _written(connection: Connection) -> Written:
-    """What this session has written; it still counts earlier transactions, so only a difference tells of one. Read-only."""
+    """Return what this session has written, earlier transactions included; only a difference shows one. Read-only."""
     return {row["name"]: (row["ins"], row["upd"], row["del"]) for row in connection.execute(_WRITTEN.encode())}
 
 
@@ -147,7 +147,7 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(m.name::text, jsonb_build_array(m.ins, m.upd, m.del)), '{{}}') INTO meant
     FROM (VALUES {meant}) m(name, ins, upd, del) WHERE (m.ins, m.upd, m.del) <> (0, 0, 0);
     IF changed <> meant THEN
-        RAISE EXCEPTION USING ERRCODE = '<code>', MESSAGE = 'something else was written than was meant',
+        RAISE EXCEPTION USING ERRCODE = '<code>', MESSAGE = 'something else was written than expected',
             DETAIL = jsonb_build_array(changed, meant)::text;
     END IF;
 END""".replace("<written>", _WRITTEN).replace("<code>", UNEXPECTED)
@@ -158,7 +158,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Named:
-    """Rows of a table; `keys` are the first of theirs, as text, in order."""
+    """Rows of a table; `keys` are the first keys, as text, in order."""
 
     count: int
     keys: Sequence[str]
@@ -172,20 +172,20 @@ class Named:
 
 
 def named(connection: Connection, query: sql.Composable) -> Named:
-    """The rows that a query finds, which gives the `key` of each. Read-only."""
+    """Return the rows that a query finds; it must select the `key` of each. Read-only."""
     first = sql.SQL("SELECT r.key::text AS key, count(*) OVER () AS n FROM ({}) r ORDER BY r.key LIMIT {}")
     rows = connection.execute(first.format(query, sql.Literal(SHOWN))).fetchall()
     return Named(rows[0]["n"] if rows else 0, [row["key"] for row in rows])
 
 
 PURGED = "purged"
-# The columns of a bundle of undo rows, and the undo rows of a bundle `b`.
+# The columns of a bundle of undo rows, and the undo rows in a bundle `b`.
 BUNDLED = sql.SQL("array_agg(key), array_agg(old), array_agg(new), array_agg(touched)")
 UNBUNDLED = sql.SQL("unnest(b.key, b.old, b.new, b.touched) AS u(key, old, new, touched)")
 
 
 class Records:
-    """The tables that one run's clearing keeps, each row committed with the data that it tells of."""
+    """The tables that one run's removal keeps, each row committed with the data it describes."""
 
     def __init__(self, backfill: BackfillTerms) -> None:
         self.backfill = backfill
@@ -195,7 +195,7 @@ class Records:
         self.control = backfill.own("control")
 
     def prepare(self, connection: Connection) -> None:
-        """Make them, empty, where they are not there. Changes the target."""
+        """Create them, empty, if they do not exist. Changes the target."""
         with connection.transaction():
             make_own_schema(connection)
             connection.execute(
@@ -222,35 +222,35 @@ class Records:
         return exists(connection, self.writes)
 
     def write(self, statements: Statements, rows: int | sql.Composable) -> None:
-        """Note that the present transaction changed `rows` rows, which a term may say. Changes the target."""
+        """Record that the present transaction changed `rows` rows, a number or an SQL term. Changes the target."""
         term = sql.Literal(rows) if isinstance(rows, int) else rows
         statements.write(sql.SQL("INSERT INTO {} VALUES (pg_current_xact_id()::xid, {})").format(self.writes, term))
 
     def rows(self, connection: Connection) -> int:
-        """How many changes of rows are on record, all transactions together. Read-only."""
+        """Return how many row changes are on record, over all transactions. Read-only."""
         query = sql.SQL("SELECT coalesce(sum(rows), 0)::bigint AS n FROM {}").format(self.writes)
         return int(one(connection, query)["n"])
 
     def mark_purged(self, connection: Connection) -> None:
-        """Drop them but for the mark that they were given up. Changes the target."""
+        """Drop them, and leave a mark that they were purged. Changes the target."""
         with connection.transaction():
             self.drop(connection)
             make_own_schema(connection)
-            if self.backfill.reads_earlier_values:  # none of which is known any more, so that no row is affected
+            if self.backfill.reads_earlier_values:  # with none known any more, no row is affected
                 self.backfill.prepare_prior(connection)
             connection.execute(
-                sql.SQL("CREATE TABLE {} AS SELECT {}::text AS wanted").format(self.control, sql.Literal(PURGED))
+                sql.SQL("CREATE TABLE {} AS SELECT {}::text AS state").format(self.control, sql.Literal(PURGED))
             )
 
     def purged(self, connection: Connection) -> bool:
-        """Whether they were given up for good, so that nothing can be put back. Read-only."""
+        """Whether they were purged, so that nothing can be undone. Read-only."""
         if not exists(connection, self.control):
             return False
-        row = connection.execute(sql.SQL("SELECT wanted FROM {}").format(self.control)).fetchone()
-        return bool(row and row["wanted"] == PURGED)
+        row = connection.execute(sql.SQL("SELECT * FROM {}").format(self.control)).fetchone()
+        return bool(row and PURGED in row.values())  # an older version named the column otherwise
 
     def undo_rows(self, connection: Connection) -> int:
-        """How many undo rows there are. Read-only."""
+        """Count the undo rows. Read-only."""
         if not exists(connection, self.bundles):
             return 0
         query = sql.SQL("SELECT coalesce(sum(cardinality(key)), 0)::bigint AS n FROM {}")
@@ -264,9 +264,9 @@ class Records:
 
 
 def unexpected(connection: Connection, backfill: BackfillTerms, *, stopped: bool) -> Named:
-    """The changed rows that do not hold the value that was computed for them. Read-only.
+    """Return the changed rows that do not hold the value computed for them. Read-only.
 
-    Where others use the table meanwhile, what they have written since is theirs and does not count.
+    If others use the table meanwhile, rows they wrote since do not count.
     """
     ours = sql.SQL("t.xmin IN (SELECT xid FROM {}) AND").format(Records(backfill).writes)
     query = sql.SQL("""SELECT u.key FROM {undo} u LEFT JOIN {table} t ON t.{key} = u.key

@@ -1,4 +1,4 @@
-"""Clears a backfill by one of three strategies, or undoes that; each resumes after a crash."""
+"""Remove a backfill's values by one of three strategies, or undo that; each resumes after a crash."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from runbook_lib.postgres.proof import Proof
 from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.script import script, written_down
 
-WORKERS = 2  # connections that clear at once where nobody else uses the table
+WORKERS = 2  # connections that clear at once if nobody else uses the table
 
 
 def _silent(*_: object) -> None:
@@ -32,46 +32,46 @@ def _silent(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the removal reports as it goes on."""
+    """Callbacks for the progress of a removal."""
 
-    cleared: Callable[[int, str], object] = _silent  # rows cleared since the last call, and why it waits
-    waiting: Callable[[Sequence[Blocker]], None] = _silent  # who is in the way of a lock
-    open_cleanup: Callable[[str, str], object] = _silent  # cleanup about to be pending: its name, what is left to do
+    cleared: Callable[[int, str], object] = _silent  # rows cleared since the last call, and the reason for waiting
+    waiting: Callable[[Sequence[Blocker]], None] = _silent  # the sessions that block a lock
+    open_cleanup: Callable[[str, str], object] = _silent  # a cleanup item about to be pending: its name and its work
     close_cleanup: Callable[[str], object] = _silent
 
 
 @dataclass(frozen=True)
 class BackfillRemoval:
-    """One run's clearing of a backfill; `stopped` says that nobody else uses the table meanwhile."""
+    """One run's removal of a backfill's values; `stopped` says that nobody else uses the table meanwhile."""
 
     open: Open
     backfill: BackfillTerms
     strategy: str
     stopped: bool
     progress: Progress = field(default_factory=Progress)
-    requested: Callable[[], Request] = lambda: "resume"  # asked before each batch
+    requested: Callable[[], Request] = lambda: "resume"  # called before each batch
 
     @property
     def swap(self) -> Swap:
-        """The swap strategy's own."""
+        """The swap of the swap strategy."""
         return Swap(self.open, self.backfill, self.progress.waiting)
 
     @property
     def proof(self) -> Proof:
-        """What shows that nothing else changed."""
+        """The proof that nothing else changed."""
         column = self.swap.column
         return Proof(self.backfill, [column.shadow, column.old] if self.strategy == "swap" else [])
 
     def apply(self, unused: Sequence[str] = ()) -> None:
-        """Clear, or go on with it. Changes the target.
+        """Clear, or resume that. Changes the target.
 
         Args:
-            unused: Names of indexes on the column that nobody uses meanwhile: batches, and a swap where nobody else uses the
-                table, drop them and build them again.
+            unused: Names of indexes on the column that nobody uses meanwhile. Batches drop them and build them again; so
+                does a swap if nobody else uses the table.
 
         Raises:
-            Declined: It was ended between two batches, as was asked for.
-            StepFailed: A transaction would have changed anything else; it was rolled back.
+            Declined: It was aborted between two batches, as requested.
+            StepFailed: A transaction would have changed something else; it was rolled back.
             PreconditionError: A lock could not be acquired in time.
         """
         with self.open() as connection:
@@ -87,14 +87,14 @@ class BackfillRemoval:
                 self.progress.open_cleanup("undo-rows", "undo rows are kept for the undo until they are purged")
                 with self._without(unused):
                     clear_by_pages(self.open, self.backfill, self._pace, self._workers)
-                clear_moved(self.open, self.backfill, self._pace, in_a_hurry=self.stopped)
+                clear_moved(self.open, self.backfill, self._pace, exclusive=self.stopped)
             case _:
                 self.progress.open_cleanup("undo-rows", "undo rows are kept for the undo until they are purged")
                 with self.open() as connection, self.open() as looking:
                     clear_by_key(connection, self.backfill, self._pace(looking))
 
     def by_hand(self, connection: Connection, *, kept_out: bool) -> str:
-        """A script that clears all rows as batches do, with the records from which the run undoes it. Read-only."""
+        """Return a script that clears all rows like batches, with the records from which the run undoes it. Read-only."""
         with written_down(connection) as first:
             Records(self.backfill).prepare(connection)
             if self.stopped:
@@ -106,12 +106,12 @@ class BackfillRemoval:
         return f"{script(first, then)}\n{self.backfill.counted.as_string(connection)};"
 
     def undo(self) -> tuple[int, list[Any]]:
-        """Put the old values back where nobody has changed them since. Changes the target.
+        """Restore the old values that nobody has changed since. Changes the target.
 
         Returns how many rows were restored, and the keys of those that someone has changed since.
 
         Raises:
-            Declined: It was ended between two batches, as was asked for.
+            Declined: It was aborted between two batches.
         """
         with self.open() as connection:
             stage = self.swap.stage(connection)
@@ -126,31 +126,31 @@ class BackfillRemoval:
             return undo_batches(self.open, self.backfill, self._pace)
         given_back = undo_swap(self.swap)
         with self.open() as connection:
-            self._rebuild(connection, concurrently=True)  # the application may be at work again
+            self._rebuild(connection, concurrently=True)  # the application may be running again
         return given_back
 
     def undo_begun(self, connection: Connection) -> bool:
-        """Whether an undo of a swap was begun, and neither finished nor given up. Read-only."""
+        """Whether an undo of a swap was begun, and neither finished nor abandoned. Read-only."""
         return self.swap.stage(connection) is Stage.CUT_OVER and self.swap.capture.begun(connection)
 
     def begun(self, connection: Connection) -> bool:
-        """Whether this run has begun to clear and has not taken it back. Read-only."""
+        """Whether this run has begun to clear and has not undone that. Read-only."""
         return Records(self.backfill).exist(connection)
 
     def rows(self, connection: Connection) -> int:
-        """How many rows this run has cleared. Read-only."""
+        """Return how many rows this run has cleared. Read-only."""
         if self.swap.stage(connection) is Stage.CUT_OVER:
             return self.backfill.over(self.swap.column.old).count(connection)
         return Records(self.backfill).undo_rows(connection)
 
     def unexpected(self, connection: Connection) -> Named:
-        """The rows that do not hold the value that was computed for them. Read-only."""
+        """Return the rows that do not hold the value computed for them. Read-only."""
         if self.swap.stage(connection) is Stage.CUT_OVER:
-            return self.swap.differing(connection, in_a_hurry=self.stopped)
+            return self.swap.differing(connection, exclusive=self.stopped)
         return guard.unexpected(connection, self.backfill, stopped=self.stopped)
 
     def purge(self) -> None:
-        """Give the way back up for good: drop the old column, or the undo rows. Changes the target."""
+        """Permanently delete the undo data: drop the old column, or the undo rows. Changes the target."""
 
         def drop_old(statements: Statements) -> bool:
             self.swap.column.lock(statements)
@@ -181,7 +181,7 @@ class BackfillRemoval:
 
     def _remember(self, connection: Connection, indexes: Sequence[Index]) -> None:
         for index in indexes:
-            self.progress.open_cleanup(f"index-{index.name}", f"index {index.name} is to be built again: {index.definition}")
+            self.progress.open_cleanup(f"index-{index.name}", f"index {index.name} must be built again: {index.definition}")
         Indexes(self.backfill).remember(connection, indexes)
 
     def _rebuild(self, connection: Connection, *, concurrently: bool) -> None:

@@ -1,6 +1,6 @@
-"""Clears a column by putting a new one in its place: two short locks, and the old column is the way back.
+"""Clear a column by replacing it: two short locks, and the old column is kept for the undo.
 
-Stages, each known by the catalog alone: nothing done; a shadow column, being filled; cut over, the old column kept.
+The catalog alone shows the stage: nothing done; a shadow column, being filled; cut over, the old column kept.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import in_parallel
 
 Waiting = Callable[[Sequence[Blocker]], None]
-PAGES = 500  # a transaction
+PAGES = 500  # pages per transaction
 
 
 class Stage(StrEnum):
-    """How far a swap has come."""
+    """The progress of a swap."""
 
     NOTHING = "nothing"
     SHADOW = "shadow"
@@ -37,7 +37,7 @@ class Stage(StrEnum):
 
 
 class Swap:
-    """One run's swap of the backfilled column; each method goes on where a crash left it."""
+    """One run's swap of the backfilled column; each method resumes where a crash left it."""
 
     def __init__(self, open_: Open, backfill: BackfillTerms, waiting: Waiting) -> None:
         self.open = open_
@@ -48,22 +48,22 @@ class Swap:
         self.records = Records(backfill)
 
     def stage(self, connection: Connection) -> Stage:
-        """How far this run's swap has come, by the catalog. Read-only."""
+        """Return the stage of this run's swap, from the catalog. Read-only."""
         names = self.column.present(connection)
         if self.column.old in names:
             return Stage.CUT_OVER
         return Stage.SHADOW if self.column.shadow in names else Stage.NOTHING
 
     def apply(self, throttle_on: PaceOn, workers: int, *, stopped: bool) -> None:
-        """Put the cleared column in place of the old one, which stays next to it. Changes the target.
+        """Put the cleared column in place of the old one, which is kept next to it. Changes the target.
 
         Args:
-            throttle_on: Makes what stands before each batch, on a connection of its own.
+            throttle_on: Makes the throttle called before each batch, on its own connection.
             workers: How many connections fill the column at once.
             stopped: Whether nobody else uses the table meanwhile.
 
         Raises:
-            StepFailed: A transaction would have changed anything else; it was rolled back.
+            StepFailed: A transaction would have changed something else; it was rolled back.
             PreconditionError: A lock could not be acquired in time, or others write faster than this can follow.
         """
         with self.open() as connection:
@@ -74,7 +74,7 @@ class Swap:
                 with connection.transaction():
                     self.capture.prepare(Statements(connection))
         if stage is Stage.CUT_OVER:
-            if capturing:  # an undo was begun, and is not wanted any more
+            if capturing:  # an undo was begun and is now superseded
                 self._with_short_lock(self._end_capture, Stage.CUT_OVER)
             return
         if stage is Stage.NOTHING:
@@ -87,10 +87,10 @@ class Swap:
         self._catch_up()
         self._with_short_lock(self.cut_over, Stage.CUT_OVER)
 
-    def differing(self, connection: Connection, *, in_a_hurry: bool) -> Named:
-        """The rows that hold another value than their old one gives once it is cleared. Read-only.
+    def differing(self, connection: Connection, *, exclusive: bool) -> Named:
+        """Return the rows whose value differs from their cleared old value. Read-only.
 
-        Rows that others have written since the cut-over do not count: they hold what was put there.
+        Rows that others have written since the cut-over do not count.
         """
         old = self.backfill.over(self.column.old)
         query = sql.SQL("""SELECT t.{key} AS key FROM {table} t
@@ -103,7 +103,7 @@ class Swap:
             plain=old.plain,
             differ=self.backfill.differ(self.backfill.of("t"), old.value),
         )
-        with in_parallel(connection, in_a_hurry):
+        with in_parallel(connection, exclusive):
             return named(connection, query)
 
     def _with_short_lock(self, work: Callable[[Statements], None], then: Stage) -> None:
@@ -169,7 +169,7 @@ class Swap:
         return sql.Identifier("t", self.column.shadow)
 
     def _capture_missed(self, connection: Connection) -> None:
-        """Capture, in one snapshot, the rows that others moved from page to page past the filling."""
+        """Capture, in one snapshot, the rows that others moved to other pages past the filling."""
         expected: Expected = []
         with transaction(connection, expected):
             rows = connection.execute(
@@ -184,21 +184,21 @@ class Swap:
             expected.append((self.capture.keys, (rows, 0, 0)))
 
     def cut_over(self, statements: Statements) -> None:
-        """Put the new column in place, with what was written meanwhile, under the lock of its table. Changes the target."""
+        """Put the new column in place, with rows written meanwhile, under the table's lock. Changes the target."""
         self.column.lock(statements)
         bring_up_to_date_wholly(statements, self)
-        self.records.write(statements, 0)  # from now on rows are written by others alone
+        self.records.write(statements, 0)  # from now on only others write rows
         self.capture.end(statements)
         self.column.cut_over(statements)
 
 
 def bring_up_to_date(connection: Connection, swap: Swap) -> int:
-    """Compute the shadow value of captured rows again, in one transaction; returns how many keys were taken.
+    """Recompute the shadow value of captured rows in one transaction; return how many keys were processed.
 
-    Each row counts as it was written at the latest: whoever writes it meanwhile captures it again. Changes the target.
+    Each row's latest version counts: a write meanwhile captures it again. Changes the target.
 
     Raises:
-        StepFailed: The transaction would have changed anything else; it was rolled back.
+        StepFailed: The transaction would have changed something else; it was rolled back.
     """
     expected: Expected = []
     with transaction(connection, expected, swap.backfill.written_by_triggers):
@@ -212,9 +212,9 @@ def bring_up_to_date(connection: Connection, swap: Swap) -> int:
 
 
 def bring_up_to_date_wholly(statements: Statements, swap: Swap) -> None:
-    """Compute the shadow value of all captured rows again, in a `guard.block`.
+    """Recompute the shadow value of all captured rows, in a `guard.block`.
 
-    In the caller's transaction, under the table's lock. Changes the target.
+    Runs in the caller's transaction, under the table's lock. Changes the target.
     """
     none, keys, rows = sql.SQL("0"), sql.SQL("it.keys"), sql.SQL("it.rows")
     expected = [

@@ -1,9 +1,9 @@
-"""Throttles batches: sizes them, and waits before each while it is paused or others suffer.
+"""Throttle batches: size them, and wait before each while paused or while others suffer.
 
-The first moves a few row versions to other pages, or into the page's last free bytes; once those are pruned each later pass
-finds room in the page itself and leaves the indexes alone (a HOT update), and where rows get smaller by it, the room grows.
-Passes over one range alternate with those over others, so that no snapshot of this run's own keeps the old versions alive.
-Where few rows are to be written one pass is enough: these find room anyway, and each pass reads every line.
+A range is written in several passes. The first moves a few row versions to other pages, or into a page's last free bytes.
+Once those are pruned, each later pass finds room in the page itself and leaves the indexes alone (a HOT update). If rows get
+smaller, the room grows. Passes over several ranges alternate, so that no snapshot of this run keeps old versions alive. If
+few rows are to be written, one pass is enough: they find room anyway, and each pass reads every line.
 """
 
 import threading
@@ -22,26 +22,26 @@ from runbook_lib.postgres.backfill_terms import BackfillTerms
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.page_ranges import PageQueue, Range, run_workers, within
 
-TARGET = 0.25  # seconds that a batch should take
-GROWTH = 1.2  # how much larger than the one before a batch may be
-LAG = 1.5  # seconds that a replica may be behind
+TARGET = 0.25  # seconds for a batch
+GROWTH = 1.2  # how much larger than the previous batch one may be
+LAG = 1.5  # seconds that a replica may lag
 BLOCKED = 0.2  # seconds that another session may have waited for one of ours
-PAUSE = 0.5  # seconds between looks while waiting
-FIRST = LARGEST = 1400  # pages a batch: eight of them fit the buffers of a server as it comes, and indexes as well
-FIRST_LIVE, LARGEST_LIVE = 64, 1024  # while others use the table: where sparse pages end, the next may hold sixty rows each
+PAUSE = 0.5  # seconds between checks while waiting
+FIRST = LARGEST = 1400  # pages per batch: eight batches, and indexes, fit a default server's buffers
+FIRST_LIVE, LARGEST_LIVE = 64, 1024  # while others use the table: after sparse pages, each next page may hold sixty rows
 
 
 def resized(pages: int, seconds: float, largest: int) -> int:
-    """The size of the next batch after one of `pages` pages took `seconds`: near the target, grown only a little."""
+    """Return the size of the next batch after one of `pages` pages took `seconds`: near the target, with limited growth."""
     if seconds <= 0:
         return min(largest, int(pages * GROWTH) + 1)
-    wanted = pages * min(TARGET / seconds, GROWTH)
-    return max(1, min(largest, round(wanted)))
+    ideal = pages * min(TARGET / seconds, GROWTH)
+    return max(1, min(largest, round(ideal)))
 
 
 @dataclass(frozen=True)
 class Pressure:
-    """What says that the batches are too much for others."""
+    """Signs that the batches hurt others."""
 
     lag: float  # seconds
     blocked: Sequence[str]
@@ -57,17 +57,17 @@ class Pressure:
 
 
 class Replicas:
-    """How far replicas are behind: for how long what was written has not been replayed by each.
+    """Measures how far replicas lag: for how long each has not replayed what was written.
 
-    The server's own replay_lag is not enough: it stands still while a replica's replay does. Consumers of logical slots are
-    no replicas here.
+    The server's own replay_lag is not enough: it freezes while a replica's replay does. Consumers of logical slots do not
+    count as replicas.
     """
 
     def __init__(self) -> None:
-        self._written: deque[tuple[float, Decimal]] = deque()  # when the log had come how far, as long as it is not replayed
+        self._written: deque[tuple[float, Decimal]] = deque()  # the times of WAL positions that are not replayed yet
 
     def lag(self, connection: Connection) -> float:
-        """The seconds by which the slowest is behind, as far as these looks can tell. Read-only."""
+        """Return the lag of the slowest in seconds, as far as these measurements show. Read-only."""
         found = one(
             connection,
             """SELECT pg_current_wal_lsn() - '0/0' AS written, min(replay_lsn) - '0/0' AS replayed,
@@ -84,7 +84,7 @@ class Replicas:
 
 
 def pressure(connection: Connection, replicas: Replicas) -> Pressure:
-    """How far replicas are behind, and who waits for a session of this run. Read-only."""
+    """Return how far replicas lag, and who waits for a session of this run. Read-only."""
     lag = replicas.lag(connection)
     waiting = connection.execute(
         """SELECT w.pid, coalesce(w.usename, '') AS name, left(w.query, 100) AS query
@@ -97,7 +97,7 @@ def pressure(connection: Connection, replicas: Replicas) -> Pressure:
     return Pressure(lag, [f"pid {row['pid']} ({row['name']}) waits for this run: {row['query']}" for row in waiting])
 
 
-Granted = Callable[[Connection, Callable[[], int]], int]  # does a batch, again while others hold locks that it needs
+Granted = Callable[[Connection, Callable[[], int]], int]  # does a batch, and repeats it while others hold its locks
 
 
 def _at_once(_: Connection, work: Callable[[], int]) -> int:
@@ -105,7 +105,7 @@ def _at_once(_: Connection, work: Callable[[], int]) -> int:
 
 
 class Throttle:
-    """Stands before each batch: waits while it is paused or others suffer, and ends the clearing where that is wanted."""
+    """Called before each batch: waits while paused or while others suffer, and ends the removal on request."""
 
     def __init__(
         self,
@@ -126,10 +126,10 @@ class Throttle:
         self.replicas = Replicas()
 
     def __call__(self, cleared: int) -> None:
-        """Tell how many rows the batch before cleared, and wait until the next one may begin. Read-only.
+        """Report how many rows the previous batch cleared, and wait until the next one may begin. Read-only.
 
         Raises:
-            Declined: The clearing is to end here.
+            Declined: An abort was requested.
         """
         self.report(cleared, "")
         said = ""
@@ -142,9 +142,9 @@ class Throttle:
         request = self.requested()
         if request == "abort":
             raise Declined(
-                "It was ended between two batches, as was asked for.",
-                state="Each row is either cleared, with its undo row, or as it was before.",
-                safe_next="Run the step, or its undo, again to go on.",
+                "It was aborted between two batches, as requested.",
+                state="Each row is either cleared, with its undo row, or unchanged.",
+                safe_next="Run the step, or its undo, again to resume.",
             )
         if request == "pause":
             return "paused"
@@ -156,25 +156,25 @@ class Throttle:
 PaceOn = Callable[[Connection], Throttle]
 
 
-Lines = tuple[int, int]  # of a page, modulo STRIDE: the first and the last
+Lines = tuple[int, int]  # line pointers of a page, modulo STRIDE: the first and the last
 STRIDE = 64
 PASSES: Sequence[Lines] = ((0, 3), (4, 10), (11, 23), (24, 63))
 AT_ONCE: Sequence[Lines] = ((0, 63),)
 TOGETHER = 4  # ranges whose passes alternate
-SLICES, SLICE = 4, 8  # of a range, and the pages of each, that tell how many rows are to be written in it
-FEW = 3  # rows a page
+SLICES, SLICE = 4, 8  # samples per range, and pages per sample, for estimating the rows to write
+FEW = 3  # rows per page
 
 
-def passes_of(connection: Connection, backfill: BackfillTerms, pages: Range, wanted: sql.Composable) -> Sequence[Lines]:
-    """The passes by which the wanted rows `t` of a range are best written: none where there is no such row. Read-only."""
+def passes_of(connection: Connection, backfill: BackfillTerms, pages: Range, matching: sql.Composable) -> Sequence[Lines]:
+    """Return the best passes for writing a range's rows `t` that are `matching`; none if no row matches. Read-only."""
     slices = _slices(pages)
-    count = sql.SQL("(SELECT count(*) FROM {table} t WHERE {within} AND {wanted})")
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND {wanted}) AS any, {counted} AS n").format(
+    count = sql.SQL("(SELECT count(*) FROM {table} t WHERE {within} AND {matching})")
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {table} t WHERE {within} AND {matching}) AS any, {counted} AS n").format(
         table=backfill.table,
         within=within("t", pages),
-        wanted=wanted,
+        matching=matching,
         counted=sql.SQL(" + ").join(
-            count.format(table=backfill.table, within=within("t", each), wanted=wanted) for each in slices
+            count.format(table=backfill.table, within=within("t", each), matching=matching) for each in slices
         ),
     )
     found = one(connection, query)
@@ -188,32 +188,32 @@ def in_passes(
     pace: Throttle,
     failed: threading.Event,
     work: Callable[[Range, Lines], int],
-    untold: int,
+    unreported: int,
 ) -> int:
-    """Have `work` done on ranges of pages pass by pass, until another thread has failed. Changes what `work` changes.
+    """Run `work` on ranges of pages pass by pass, until another thread has failed. Changes what `work` changes.
 
     Args:
         ranges: Pages of the table, and the passes over them.
-        pace: Stands before each batch, and gets the rows of the one before.
-        failed: Is set once another thread has failed.
-        work: Is given a range and lines of its pages, and returns the rows that it wrote.
-        untold: The rows of the last batch before these, which `pace` did not get.
+        pace: Called before each batch with the rows of the previous one.
+        failed: Set once another thread has failed.
+        work: Receives a range and lines of its pages, and returns the number of rows it wrote.
+        unreported: The rows of the batch before these, not yet passed to `pace`.
 
-    Returns the rows of the last batch, which `pace` did not get.
+    Returns the rows of the last batch, not yet passed to `pace`.
     """
     for number in range(len(PASSES)):
         for pages, passes in ranges.items():
             if number >= len(passes):
                 continue
-            pace(untold)
+            pace(unreported)
             if failed.is_set():
                 return 0
-            untold = work(pages, passes[number])
-    return untold
+            unreported = work(pages, passes[number])
+    return unreported
 
 
 def among(lines: Lines) -> sql.Composed:
-    """That a row stands on one of these lines: the last byte of its place is the line's number, modulo 256."""
+    """Return the condition that a row is on one of these lines: the last byte of its ctid is the line, modulo 256."""
     return sql.SQL("(get_byte(tidsend(t.ctid), 5) & {}) BETWEEN {} AND {}").format(
         sql.Literal(STRIDE - 1), *(sql.Literal(number) for number in lines)
     )
@@ -228,26 +228,26 @@ def _slices(pages: Range) -> list[Range]:
 def over_pages(
     open_: Open,
     backfill: BackfillTerms,
-    wanted: sql.Composable,
+    matching: sql.Composable,
     throttle_on: PaceOn,
     workers: int,
     work: Callable[[Connection, Throttle, Range, Lines], int],
     size: int | None = None,
 ) -> None:
-    """Have `work` done in passes over all ranges of the backfill's table. Changes what `work` changes.
+    """Run `work` in passes over all ranges of the backfill's table. Changes what `work` changes.
 
     Args:
         open_: Opens a connection to the target.
-        backfill: Whose table it is.
-        wanted: A condition on a row `t` that is to be written.
-        throttle_on: Makes what stands before each batch, on a connection of its own.
-        workers: How many connections work at once; more than one only where nobody else uses the table.
+        backfill: The backfill of the table.
+        matching: A condition on a row `t` that must be written.
+        throttle_on: Makes the throttle called before each batch, on its own connection.
+        workers: How many connections work at once; more than one only if nobody else uses the table.
         work: Writes those rows on some lines of a range in one batch, and returns how many.
-        size: Pages a range; without it, ranges are sized by how long the batches take.
+        size: Pages per range; without it, the duration of the batches sets the size.
 
     Raises:
-        Declined: It was ended between two batches.
-        Exception: What the first worker that failed had raised.
+        Declined: It was aborted between two batches.
+        Exception: The exception of the first worker that failed.
     """
     with open_() as connection:
         queue = PageQueue(connection, backfill.table)
@@ -265,12 +265,12 @@ def over_pages(
         with open_() as connection, open_() as looking:
             pace = throttle_on(looking)
             pace.ended = failed
-            pages_each, untold = size or pace.first, 0
+            pages_each, unreported = size or pace.first, 0
             while not failed.is_set() and (ranges := queue.take(pages_each, TOGETHER)):
                 longest = 0.0
-                passes = {pages: passes_of(connection, backfill, pages, wanted) for pages in ranges}
-                untold = in_passes(passes, pace, failed, timed, untold)
+                passes = {pages: passes_of(connection, backfill, pages, matching) for pages in ranges}
+                unreported = in_passes(passes, pace, failed, timed, unreported)
                 pages_each = size or resized(pages_each, longest, pace.largest)
-            pace(untold)
+            pace(unreported)
 
     run_workers(workers, of_one)

@@ -1,4 +1,4 @@
-"""Gives cleared rows their old values again, in short transactions over the pages of the bundles of undo rows."""
+"""Restore the old values of cleared rows, in short transactions over the pages of the bundles of undo rows."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,16 +19,16 @@ from runbook_lib.postgres.lock_budget import EXCHANGING, LockBudget, with_short_
 from runbook_lib.postgres.page_ranges import PageQueue, Range, within
 from runbook_lib.postgres.round_trip import Statements
 
-PAGES = 1  # of bundles, a transaction
+PAGES = 1  # pages of bundles per transaction
 
 
 def undo_batches(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn) -> tuple[int, list[Any]]:
-    """Put back each old value where the present one is still the one this run wrote. Changes the target.
+    """Restore each old value if the present one is still the one this run wrote. Changes the target.
 
-    Returns how many rows were restored, and the keys of those that someone has changed since: their undo rows stay.
+    Returns how many rows were restored, and the keys of those that someone has changed since: their undo rows are kept.
 
     Raises:
-        Declined: It was ended between two batches; what is not given back is still cleared, and has its undo row.
+        Declined: It was aborted between two batches; rows not restored yet are still cleared, and have their undo rows.
     """
     restored, records = 0, Records(backfill)
     with open_() as connection, open_() as looking:
@@ -37,7 +37,7 @@ def undo_batches(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn) -> t
         pace, last = throttle_on(looking), 0
         for pages in PageQueue(connection, records.bundles).each(PAGES):
             pace(last)
-            last = pace.granted(connection, partial(_given_back, connection, backfill, pages))
+            last = pace.granted(connection, partial(_restored, connection, backfill, pages))
             restored += last
         conflicts = connection.execute(backfill.filled(sql.SQL("SELECT key FROM {undo} ORDER BY key"))).fetchall()
         if not conflicts:
@@ -45,7 +45,7 @@ def undo_batches(open_: Open, backfill: BackfillTerms, throttle_on: PaceOn) -> t
     return restored, [row["key"] for row in conflicts]
 
 
-def _given_back(connection: Connection, backfill: BackfillTerms, pages: Range) -> int:
+def _restored(connection: Connection, backfill: BackfillTerms, pages: Range) -> int:
     touch = backfill.spec.touch_column
     parts = {
         "bundles": Records(backfill).bundles,
@@ -67,7 +67,7 @@ UPDATE {table} t SET {column} = {old} {touch}
 FROM (SELECT u.* FROM {bundles} b, {unbundled} WHERE {within}) u
 WHERE t.{key} = u.key AND {same_as_new}"""
 
-# A bundle of which some rows were changed since is put back with those alone.
+# A bundle with rows that were changed since is written again with only those rows.
 _FORGET = """
 WITH taken AS (DELETE FROM {bundles} b WHERE {within} RETURNING b.*
 ), each AS (
@@ -82,12 +82,12 @@ SELECT count(*) FILTER (WHERE restored) AS restored FROM each"""
 
 
 def undo_swap(swap: Swap) -> tuple[int, list[Any]]:
-    """Undo a swap, half made or whole; a value that someone has written since stays. Changes the target.
+    """Undo a swap, finished or not; values that someone has written since are kept. Changes the target.
 
-    Its locks are as short as those of the swap, but for one: where the column is NOT NULL and the old one is not any more,
-    which others must have done, the server reads the whole table while it is locked, however long that takes.
+    Its locks are as short as those of the swap, with one exception. If the column is NOT NULL and others made the old one
+    nullable, the server reads the whole table while it is locked, however long that takes.
 
-    Returns how many rows have their old value again, and the keys of those that were written since, which a table keeps.
+    Returns how many rows have their old value again, and the keys of those written since, which a table keeps.
 
     Raises:
         PreconditionError: A lock could not be acquired in time, or others write faster than this can follow.
@@ -96,10 +96,10 @@ def undo_swap(swap: Swap) -> tuple[int, list[Any]]:
         stage = swap.stage(connection)
         restored = swap.backfill.over(swap.column.old).count(connection) if stage is Stage.CUT_OVER else 0
     if stage is Stage.SHADOW:
-        _with_short_lock(swap, lambda statements: _drop_shadow(swap, statements), _taken_back)
+        _with_short_lock(swap, lambda statements: _drop_shadow(swap, statements), _is_undone)
     written: list[Any] = []
     if stage is Stage.CUT_OVER:
-        written = _merged_and_cut_back(swap)
+        written = _merge_and_cut_back(swap)
     with swap.open() as connection:
         swap.records.drop(connection)
     return restored - len(written), written
@@ -111,7 +111,7 @@ def _drop_shadow(swap: Swap, statements: Statements) -> None:
     swap.column.drop(statements, swap.column.shadow)
 
 
-def _merged_and_cut_back(swap: Swap) -> list[Any]:
+def _merge_and_cut_back(swap: Swap) -> list[Any]:
     conflicts = swap.backfill.own("conflicts")
     captured = sql.SQL("t.{} = ANY (ARRAY (SELECT key FROM taken))").format(swap.backfill.key)
     with swap.open() as connection:
@@ -145,7 +145,7 @@ def _merged_and_cut_back(swap: Swap) -> list[Any]:
         connection.execute(_merged(swap, conflicts, sql.SQL("TRUE"), None))
         whole = swap.column.is_read_whole(connection)
     merge_some()
-    _with_short_lock(swap, end, _taken_back, merge_some, EXCHANGING.unlimited() if whole else EXCHANGING)
+    _with_short_lock(swap, end, _is_undone, merge_some, EXCHANGING.unlimited() if whole else EXCHANGING)
     with swap.open() as connection:
         rows = connection.execute(sql.SQL("SELECT DISTINCT key FROM {} ORDER BY key").format(conflicts)).fetchall()
         if not rows:
@@ -160,7 +160,7 @@ def _with_short_lock(
     between: Callable[[], None] = lambda: None,
     budget: LockBudget = EXCHANGING,
 ) -> None:
-    """Do `work` in one short transaction; `between` is called after each try that failed."""
+    """Do `work` in one short transaction; `between` is called after each failed try."""
 
     def done(statements: Statements) -> bool:
         work(statements)
@@ -176,14 +176,14 @@ def _with_short_lock(
     with_short_lock_in_one_message(swap.open, done, waited, budget=budget, recorded=recorded)
 
 
-def _taken_back(swap: Swap, connection: Connection) -> bool:
+def _is_undone(swap: Swap, connection: Connection) -> bool:
     return swap.stage(connection) is Stage.NOTHING
 
 
 def _merged(swap: Swap, conflicts: sql.Identifier, among: sql.Composable, most: int | None) -> sql.Composed:
-    """A statement that copies into the old column the values that no clearing of it gives: someone has written them since.
+    """Return a statement that copies to the old column the values written since: those that clearing it does not give.
 
-    It takes that many captured keys, or all, and gives how many those were.
+    It takes that many captured keys, or all, and returns their number.
     """
     old = swap.backfill.over(swap.column.old)
     return sql.SQL("""WITH taken AS ({taken}), written AS (

@@ -1,1 +1,1 @@
-"""What migrations changed in a database, and how it is taken back: a three-way merge of before, after and live."""
+"""Finds what migrations changed in a database, and undoes it by a three-way merge of before, after and live."""

@@ -3,13 +3,13 @@
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, literal, of_no_extension, quote
 from runbook_lib.postgres.changes.tables import identity_of, inline
 
-SET_ASIDE = "runbook"  # the schema of a type that is being replaced
+REPLACED = "runbook"  # the schema of a type that is being replaced
 STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 COMPRESSION = {"p": "pglz", "l": "lz4"}
 
 
 class Columns(Kind):
-    """Columns; their place among the others is no part of their definition."""
+    """Columns; their position is not part of their definition."""
 
     name = "column"
     query = f"""
@@ -40,68 +40,68 @@ class Columns(Kind):
           AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY a.attrelid, a.attnum"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
-        """Add it, empty where it needs to be filled before it can be NOT NULL."""
-        table = wanted.keeps["table"]
-        made = [f"ALTER TABLE {table} ADD COLUMN {inline(wanted)}"]
-        return made + _details(table, wanted)
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
+        """Add it; it stays empty if it must be filled before it can be NOT NULL."""
+        table = expected.keeps["table"]
+        made = [f"ALTER TABLE {table} ADD COLUMN {inline(expected)}"]
+        return made + _details(table, expected)
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"ALTER TABLE {there.keeps['table']} DROP COLUMN {quote(there.name)}"]
+        return [f"ALTER TABLE {actual.keeps['table']} DROP COLUMN {quote(actual.name)}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
-        """Change it in place; what generates it does not change."""
-        differ = changed(there, wanted)
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
+        """Change it in place; a generation expression cannot change."""
+        differ = changed(actual, expected)
         if {"generated", "virtual"} & differ:
             return None
-        column = f"ALTER TABLE {there.keeps['table']} ALTER COLUMN {quote(there.name)}"
-        of, made = wanted.definition, list[str]()
-        if "default" in differ and there.definition["default"]:
+        column = f"ALTER TABLE {actual.keeps['table']} ALTER COLUMN {quote(actual.name)}"
+        of, made = expected.definition, list[str]()
+        if "default" in differ and actual.definition["default"]:
             made.append(f"{column} DROP DEFAULT")
-        if "identity" in differ and there.definition["identity"] and not of["identity"]:
+        if "identity" in differ and actual.definition["identity"] and not of["identity"]:
             made.append(f"{column} DROP IDENTITY")
         if "not null" in differ and not of["not null"]:
             made.append(f"{column} DROP NOT NULL")
         if "type" in differ or "collation" in differ:
             collation = f" COLLATE {of['collation']}" if of["collation"] else ""
-            using = wanted.keeps.get("using") or f"{quote(there.name)}{through_text(there)}::{of['type']}"
+            using = expected.keeps.get("using") or f"{quote(actual.name)}{through_text(actual)}::{of['type']}"
             made.append(f"{column} TYPE {of['type']}{collation} USING {using}")
         if "not null" in differ and of["not null"]:
             made.append(f"{column} SET NOT NULL")
         if "identity" in differ and of["identity"]:
-            if there.definition["identity"]:
+            if actual.definition["identity"]:
                 made.append(f"{column} SET GENERATED {'ALWAYS' if of['identity'] == 'a' else 'BY DEFAULT'}")
             else:
                 made.append(f"{column} ADD {identity_of(of)}")
-        elif "sequence" in differ and of["identity"] and there.definition["identity"]:
-            made += _sequence(column, there, wanted)
+        elif "sequence" in differ and of["identity"] and actual.definition["identity"]:
+            made += _sequence(column, actual, expected)
         if "default" in differ and of["default"]:
             made.append(f"{column} SET DEFAULT {of['default']}")
         details = {"storage", "compression", "statistics", "options"} & differ
-        return made + (_details(there.keeps["table"], wanted, there) if details else [])
+        return made + (_details(actual.keeps["table"], expected, actual) if details else [])
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name; `there` says how its table is called by now."""
-        return [f"ALTER TABLE {there.keeps['table']} RENAME COLUMN {quote(there.name)} TO {quote(wanted.name)}"]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it; `actual` names its table as it is called now."""
+        return [f"ALTER TABLE {actual.keeps['table']} RENAME COLUMN {quote(actual.name)} TO {quote(expected.name)}"]
 
 
-def through_text(there: Object) -> str:
-    """The cast to text that a value needs on its way to another type of the same name. Pure."""
-    if not there.definition["type"].startswith(f"{SET_ASIDE}."):
+def through_text(actual: Object) -> str:
+    """Return the cast to text that a value needs before its cast to another type of the same name. Pure."""
+    if not actual.definition["type"].startswith(f"{REPLACED}."):
         return ""
-    return "::text[]" if there.definition["type"].endswith("[]") else "::text"
+    return "::text[]" if actual.definition["type"].endswith("[]") else "::text"
 
 
-def _sequence(column: str, there: Object, wanted: Object) -> list[str]:
-    before, after = there.definition["sequence"], wanted.definition["sequence"]
+def _sequence(column: str, actual: Object, expected: Object) -> list[str]:
+    before, after = actual.definition["sequence"], expected.definition["sequence"]
     differ = [name for name in after if after[name] != before.get(name) and name != "SEQUENCE NAME"]
     return [f"{column} {' '.join(f'SET {name} {after[name]}' for name in differ)}"] if differ else []
 
 
-def _details(table: str, wanted: Object, there: Object | None = None) -> list[str]:
-    of, was = wanted.definition, there.definition if there else {}
-    column, made = f"ALTER TABLE {table} ALTER COLUMN {quote(wanted.name)}", list[str]()
+def _details(table: str, expected: Object, actual: Object | None = None) -> list[str]:
+    of, was = expected.definition, actual.definition if actual else {}
+    column, made = f"ALTER TABLE {table} ALTER COLUMN {quote(expected.name)}", list[str]()
     if of["storage"] != was.get("storage"):
         made.append(f"{column} SET STORAGE {STORAGE[of['storage']] if of['storage'] else 'DEFAULT'}")
     if of["compression"] != was.get("compression"):

@@ -1,4 +1,4 @@
-"""Compares the rows of three states of a database and notes, in tables of the scratch copy, what has to be written."""
+"""Compares the rows of three states of a database, and records in tables of the scratch copy what must be written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runbook_lib.postgres.changes.work import MANY, Work, column_of, type_in
 
 
 def compare(work: Work, before: Connection) -> None:
-    """Find what has to be written in each table, or refuse. Changes the scratch copy."""
+    """Find what must be written in each table, or refuse. Changes the scratch copy."""
     execute(work.copy, f"CREATE TABLE {CELLS} (place int, col text, k text[], expected text, value text)")
     execute(work.copy, f"CREATE TABLE {GONE} (place int, k text[])")
     execute(work.copy, f"CREATE TABLE {RULED} (place int, col text, k text[])")
@@ -39,10 +39,10 @@ def compare(work: Work, before: Connection) -> None:
 
 
 def _untouched(work: Work, before: Connection) -> set[str]:
-    """The tables, by key, that the change left alone: neither their definition nor any row of theirs differs."""
+    """Find the tables, by key, that the change left alone: neither their definition nor any of their rows differs."""
     changes = work.reversal.changes
     if any(each.before and each.after and each.before.kind == "type" for each in changes):
-        return set()  # whose values stand in columns
+        return set()  # any column may hold such values
     sides = [side for change in changes for side in (change.before, change.after) if side]
     touched, found = set[str](), {key for side in sides for key in (side.key, side.parent)}
     parents: dict[str, set[str]] = {}
@@ -57,9 +57,9 @@ def _untouched(work: Work, before: Connection) -> set[str]:
 
 
 def _sides(work: Work, before: Connection, place: int, table: Object) -> Sides | None:
-    """The states of a table from before, loaded; None where there is nothing to compare."""
+    """Load the states of a table from before; None if there is nothing to compare."""
     if table.definition["bound"]:
-        return None  # its rows are the whole table's
+        return None  # its rows belong to the partitioned table
     was = {each.name: each.name for each in work.was.parts(table, "column") if not each.definition["generated"]}
     made, live = work.made.get(table.key), work.live.get(table.key)
     if made is None and live is None:
@@ -83,7 +83,7 @@ def _sides(work: Work, before: Connection, place: int, table: Object) -> Sides |
 
 
 def _follow_keys(work: Work, sides: Sides) -> None:
-    """Give the rows of the first state the keys that the change gave them; what they were is kept in further columns."""
+    """Give the rows of the first state the keys that the change gave them; extra columns keep the earlier keys."""
     primary = [each for each in work.was.parts(sides.table, "constraint") if each.definition["type"] == "p"]
     if not primary or not set(primary[0].keeps["columns"]) <= set(sides.columns):
         return
@@ -107,7 +107,7 @@ def _compare(work: Work, sides: Sides) -> None:
         if not same_rows(work.copy, sides, "was", "made"):
             work.reversal.refuse(sides.table.name, "its rows were written, and the table has no key: it has no key")
         elif sides.dropped:
-            work.reversal.refuse(sides.table.name, "a column was dropped, and nothing tells its rows apart: it has no key")
+            work.reversal.refuse(sides.table.name, "a column was dropped, and its rows cannot be identified: it has no key")
         return
     for column in sides.columns:
         _written(work, sides, column)
@@ -143,7 +143,7 @@ def _written(work: Work, sides: Sides, column: str) -> None:
         FROM {wrote} JOIN {now} n ON {sides.on("n", "m")} WHERE n.{c} IS NOT DISTINCT FROM m.{c}""",
     )
     if type_in(work.was, sides, column) != type_in(work.made, sides, column):
-        return  # what came since is converted
+        return  # later values are converted
     work.reversal.wrote[f"{sides.name}.{column}"] = count
     since = f"""FROM {wrote} JOIN {now} n ON {sides.on("n", "m")}
         WHERE n.{c} IS DISTINCT FROM m.{c} AND n.{c} IS DISTINCT FROM w.{o}"""

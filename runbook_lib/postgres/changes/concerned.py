@@ -1,4 +1,4 @@
-"""Which tables' rows a reversal needs; the rows of all others are left out of copies. Pure."""
+"""Finds the tables whose rows a reversal needs; copies leave out the rows of all others. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runbook_lib.postgres.changes.work import Concerned, Work, is_value
 
 
 def concerned(work: Work) -> Concerned:
-    """The tables that a change concerns, by their names from before and by those that it gave them. Pure."""
+    """Find the tables that a change concerns, by their names before and after it. Pure."""
     reversal, sides = work.reversal, [side for each in work.reversal.changes for side in (each.before, each.after) if side]
     tables = {name for side in sides if (name := _table_of(side))}
     types = {side.address for side in sides if side.kind == "type"} | {
@@ -44,14 +44,14 @@ def left_out(
     renamed: Iterable[tuple[str, str]],
     more: Collection[tuple[str, str]],
 ) -> list[Object]:
-    """The tables of a database whose rows a reversal does not need. Pure.
+    """List the tables of a database whose rows a reversal does not need. Pure.
 
     Args:
         catalog: The database.
         of: The tables that the change concerns.
-        decide: What a plan decides.
+        decide: The plan's decisions.
         renamed: The tables that the change renamed, by their addresses before and after.
-        more: Further tables that are needed, by schema and name.
+        more: Other needed tables, by schema and name.
     """
     needed = decided(decide, catalog, renamed) | of.tables
     needed |= {each.address for each in catalog.of("table") if (each.schema, each.name) in more}
@@ -60,13 +60,13 @@ def left_out(
 
 
 def still_left_out(catalog: Catalog, before: Collection[str]) -> list[Object]:
-    """The tables, of some by their OIDs, whose rows an undo does not need either. Pure."""
+    """List those of some tables, given by OID, whose rows an undo does not need either. Pure."""
     needed = with_others({each.address for each in catalog.of("table") if each.id not in before}, (), catalog)
     return [each for each in catalog.of("table") if each.address not in needed]
 
 
 def decided(decide: Mapping[str, Decision], catalog: Catalog, renamed: Iterable[tuple[str, str]]) -> set[str]:
-    """The tables that SQL of a person's reads, which names them as before. Pure."""
+    """Find the tables that a person's SQL reads; it uses the names from before. Pure."""
     values = [value for each in decide.values() for value in (each.value, each.misfits) if value and is_value(value)]
     queries = [each.rows for each in decide.values() if each.rows] + [f"SELECT ({value})" for value in values]
     queries += [f'SELECT FROM "{each.from_}" WHERE {each.match}' for each in decide.values() if each.match]
@@ -76,13 +76,13 @@ def decided(decide: Mapping[str, Decision], catalog: Catalog, renamed: Iterable[
 
 
 def bodies(catalog: Catalog) -> dict[str, str]:
-    """The text of each function and view, by its name. Pure."""
+    """Return the text of each function and view, by its name. Pure."""
     functions = {each.name: str(each.keeps["text"]) for each in catalog.of("function")}
     return functions | {each.name: str(each.definition["text"]) for each in catalog.of("view")}
 
 
 def with_others(tables: Iterable[str], referred: Collection[str], catalog: Catalog) -> set[str]:
-    """Tables with all that they refer to, with what refers to some of them, and with all parts of partitioned ones. Pure."""
+    """Add to tables all that they refer to, what refers to some of them, and all partitions. Pure."""
     needs: dict[str, set[str]] = {}
     found = set(tables)
     for each in _foreign_keys(catalog):
@@ -103,7 +103,7 @@ def with_others(tables: Iterable[str], referred: Collection[str], catalog: Catal
 
 
 def _table_of(each: Object) -> str:
-    """The table whose rows count where an object changed, "" for none: an index that is not unique fits any rows."""
+    """Name the table whose rows matter if an object changed; "" for none: an index that is not unique fits any rows."""
     if each.kind == "table":
         return each.address
     unique = each.kind == "index" and each.definition["text"].startswith("CREATE UNIQUE ")
@@ -112,7 +112,7 @@ def _table_of(each: Object) -> str:
 
 
 def _of_types(names: set[str], catalog: Catalog) -> set[str]:
-    """The tables with a column of some types, or of a type that is made of them."""
+    """Find the tables with a column of some types, or of a type built from them."""
     found, new = set[str](), set(names)
     while new:
         found |= new

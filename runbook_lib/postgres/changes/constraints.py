@@ -4,7 +4,7 @@ from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, o
 
 
 class Constraints(Kind):
-    """Primary and foreign keys, unique, check and exclusion constraints; NOT NULL is a column's."""
+    """Primary and foreign keys, unique, check and exclusion constraints; NOT NULL belongs to columns."""
 
     name = "constraint"
     query = f"""
@@ -25,15 +25,15 @@ class Constraints(Kind):
           AND (k.conislocal OR k.coninhcount = 0) AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY k.contype = 'f', k.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
-        """Add it, which looks at every row."""
-        text = wanted.definition["text"]
-        return [f"ALTER TABLE {wanted.keeps['table']} ADD CONSTRAINT {quote(wanted.name)} {text}"]
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
+        """Add it, which checks every row."""
+        text = expected.definition["text"]
+        return [f"ALTER TABLE {expected.keeps['table']} ADD CONSTRAINT {quote(expected.name)} {text}"]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"ALTER TABLE {there.keeps['table']} DROP CONSTRAINT {quote(there.name)}"]
+        return [f"ALTER TABLE {actual.keeps['table']} DROP CONSTRAINT {quote(actual.name)}"]
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name."""
-        return [f"ALTER TABLE {there.keeps['table']} RENAME CONSTRAINT {quote(there.name)} TO {quote(wanted.name)}"]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it."""
+        return [f"ALTER TABLE {actual.keeps['table']} RENAME CONSTRAINT {quote(actual.name)} TO {quote(expected.name)}"]

@@ -1,4 +1,4 @@
-"""Scratch databases of one run on the target's server, to try a rollback on."""
+"""Makes a run's scratch databases on the target's server, to try a rollback on."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from runbook_lib.postgres.restore.staging_database import create_alike, drop
 from runbook_lib.postgres.text_settings import fitted
 
 TIMEOUT = 3600.0  # seconds for each of dumping and restoring
-PATIENCE = "10s"  # for which another run's copies are waited for
+PATIENCE = "10s"  # how long to wait for another run's copies
 LEFT_OUT = ("--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
-NOT_COPIED = ("other event trigger ", "other publication ")  # what of a catalog a copy never has, by how its keys begin
-EVENT_TRIGGERS = "(?:COMMENT - )?EVENT TRIGGER"  # which only a superuser may make
+NOT_COPIED = ("other event trigger ", "other publication ")  # the start of keys of objects that a copy never has
+EVENT_TRIGGERS = "(?:COMMENT - )?EVENT TRIGGER"  # only a superuser may create them
 KEPT = {"first": "kept_first", "copy": "kept_copy"}  # the states before and after the rollback, which its undo needs
 
 
 @dataclass(frozen=True)
 class Copies(States):
-    """The states of a run, on the target's server."""
+    """A run's states, on the target's server."""
 
     target: Postgres
     tools: DumpTools
     scratch: Path
 
     def name(self, state: str) -> str:
-        """What the database of a state is called. Pure."""
+        """Name the database of a state. Pure."""
         return fitted(self.target.database, f"_{state}_{self.target.run}")
 
     @contextmanager
     def alone(self) -> Iterator[Copies]:
-        """Make states while no other run of this target does; all but those that are kept are dropped at the end.
+        """Reserve the making of states for this run; at the end drop all but those kept.
 
         Changes the server.
 
         Raises:
-            AdapterError: Another run makes states now.
+            AdapterError: Another run is making states now.
         """
         with self.target.connect(MAINTENANCE) as maintenance:
             key = key_of(f"runbook copies of {self.target.database}")
             with exclusively(maintenance, key, PATIENCE) as got:
                 if not got:
                     raise AdapterError(
-                        "Another run tries its rollback on copies of this database now.",
+                        "Another run is trying its rollback on copies of this database.",
                         where=f"database {self.target.database}",
                         state="Nothing was made.",
                         safe_next="Try again in a moment.",
@@ -68,7 +68,7 @@ class Copies(States):
                     self._drop(maintenance)
 
     def make(self, state: str, of: str = "") -> None:
-        """Make the database of a state, empty or as a copy of another state's. Changes the server."""
+        """Create the database of a state, empty or as a copy of another state's. Changes the server."""
         with self.target.connect(MAINTENANCE) as maintenance:
             name = self.name(state)
             drop(maintenance, name, force=True)
@@ -81,7 +81,7 @@ class Copies(States):
             _comment(maintenance, name, self._said(self.target.run, "to try a rollback on"))
 
     def keep(self) -> None:
-        """Keep, under names of their own, the states that an undo needs. Changes the server."""
+        """Keep the states that an undo needs, under separate names. Changes the server."""
         with self.target.connect(MAINTENANCE) as maintenance:
             for state, kept in KEPT.items():
                 names = [sql.Identifier(self.name(each)) for each in (state, kept)]
@@ -91,7 +91,7 @@ class Copies(States):
 
     @contextmanager
     def connected(self, state: str) -> Iterator[Connection]:
-        """A connection to the database of a state, as whom the target belongs to."""
+        """Connect to the database of a state, as the target's owner."""
         with self.target.connect(self.name(state)) as connection:
             connection.execute("SET statement_timeout = 0")
             connection.execute("SET idle_in_transaction_session_timeout = 0")
@@ -99,21 +99,21 @@ class Copies(States):
             yield connection
 
     def run(self, state: str, files: Sequence[Path]) -> str:
-        """Run scripts until a statement fails: what the server said of it, "" where none did. Changes the database."""
+        """Run scripts until a statement fails; return the server's message, "" if none failed. Changes the database."""
         first, name = f"SET ROLE {quote(self.owner)}", self.name(state)
         return next((said for each in files if (said := self.tools.run_script(each, name, TIMEOUT, first))), "")
 
     def restore(self, state: str, dump: Path) -> None:
-        """Make a state of a dump, all in it owned by whom the target belongs to. Changes the server."""
+        """Restore a dump as a state, where the target's owner owns everything. Changes the server."""
         self.make(state)
         options = ("--no-owner", f"--role={self.owner}", *LEFT_OUT)
         self.tools.restore_listed(dump, self.name(state), TIMEOUT, *options, without=EVENT_TRIGGERS)
 
     def copy_live(self, state: str, left_out: Sequence[Object]) -> None:
-        """Make a state of the target as it is, owners and rights included, but for the runbook's own. Changes the server.
+        """Copy the target as a state, with owners and rights, without the runbook's schema. Changes the server.
 
-        Tables that are left out are empty there. It is restored as whom the target belongs to, so that extensions are that
-        role's too; where it may not, as ours.
+        Tables left out are empty there. The target's owner restores it, so that it owns extensions too; if it may not, our
+        role does.
         """
         dump = self.scratch / f"live-{self.target.run}.dump"
         without = [f"--exclude-schema={OWN_SCHEMA}", *(f"--exclude-table-data={each.quoted}" for each in left_out)]
@@ -131,13 +131,13 @@ class Copies(States):
             dump.unlink(missing_ok=True)
 
     def kept(self) -> bool:
-        """Whether the states are there that an undo needs. Read-only."""
+        """Report whether the states that an undo needs exist. Read-only."""
         with self.target.connect(MAINTENANCE) as maintenance:
             found = self._names(maintenance, f"^{re.escape(self._said(self.target.run, 'kept for an undo'))}$")
         return set(found) == {self.name(state) for state in KEPT.values()}
 
     def drop_kept(self) -> list[str]:
-        """Drop all states of this run, those that are kept too; returns their names. Changes the server."""
+        """Drop all states of this run, including the kept ones; return their names. Changes the server."""
         with self.target.connect(MAINTENANCE) as maintenance:
             found = self._names(maintenance, f"^runbook {re.escape(self.target.run)}: a copy of ")
             for name in found:
@@ -160,7 +160,7 @@ class Copies(States):
 
     @cached_property
     def owner(self) -> str:
-        """Whom the target belongs to. Read-only."""
+        """Name the target's owner. Read-only."""
         with self.target.connect(MAINTENANCE) as maintenance:
             return owner_of(maintenance, self.target.database)
 

@@ -1,7 +1,7 @@
-"""What a feature's migrations changed, derived beforehand: a file for people, and next to it the states to compare with.
+"""Reads and writes drafts: what a feature's migrations changed, derived beforehand.
 
-A draft is two files: `ID.changes.yaml`, the net change object by object, and `ID.states.zip`, dumps of the database before
-and after the migrations with the migrations' scripts. The first names the second by its SHA-256.
+A draft is two files. `ID.changes.yaml`, for people, holds the net change object by object. `ID.states.zip` holds dumps of
+the database before and after the migrations, and their scripts. The first names the second by its SHA-256.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ What = Literal["created", "dropped", "renamed", "changed", "retyped", "wrote", "
 
 WAY_BACK: dict[What, str] = {
     "created": "dropped",
-    "dropped": "made again from before",
+    "dropped": "recreated as before",
     "renamed": "renamed back",
-    "changed": "gets its definition from before",
-    "retyped": "gets its type from before, values converted",
+    "changed": "gets its earlier definition",
+    "retyped": "gets its earlier type, values converted",
     "wrote": "values go back where users have not changed them since",
     "inserted": "deleted, unless rows of users refer to them",
     "deleted": "inserted again, parents first",
@@ -42,12 +42,12 @@ LOSS: dict[What, str] = {
     "inserted": "what users changed in them",
     "deleted": "",
 }
-HOLDING = ("table", "column")  # the kinds that users write into
-FROM_ROWS: frozenset[What] = frozenset({"retyped", "wrote", "inserted", "deleted"})  # what is taken back by rows from before
+HOLDING = ("table", "column")  # kinds that users write into
+FROM_ROWS: frozenset[What] = frozenset({"retyped", "wrote", "inserted", "deleted"})  # undone with rows from before
 
 
 class Changed(Model):
-    """What migrations did to an object, how it is taken back, and what users lose by that; `rows` that they wrote."""
+    """What migrations did to an object, how it is undone, and what users lose by that; `rows` is how many they wrote."""
 
     object: str
     kind: str
@@ -58,7 +58,7 @@ class Changed(Model):
 
 
 class Renamed(Model):
-    """An object that migrations renamed, by its key in the catalog; of an enum, its labels too, new -> old."""
+    """An object that migrations renamed, by its catalog key; for an enum, its renamed labels too, new -> old."""
 
     before: str
     after: str
@@ -66,14 +66,14 @@ class Renamed(Model):
 
 
 class Undecided(Model):
-    """What cannot be taken back without a person's word, and why."""
+    """What cannot be undone without a person's decision, and why."""
 
     object: str
     why: str
 
 
 class Draft(Model):
-    """What migrations changed, how each thing is taken back, and the file that holds the states."""
+    """What migrations changed, how each change is undone, and the file that holds the states."""
 
     feature: str
     made: str
@@ -87,30 +87,30 @@ class Draft(Model):
     renamed: list[Renamed]
     changing: list[str]
     tables: list[str] | None = None
-    """The tables whose rows the states hold; None of an older draft: all of them."""
+    """The tables whose rows the states hold; None in an older draft, which holds all."""
     referred: list[str] = []
-    """Those of them to whose rows others may not refer."""
+    """The tables among them whose rows no other table may refer to."""
     rehearsed: bool = False
-    """Whether the rows of the states are those of a rehearsal, and not of the database that was migrated."""
+    """Whether the states' rows come from a rehearsal instead of the migrated database."""
 
     @property
     def from_rows(self) -> list[Changed]:
-        """The changes whose way back takes rows of the states."""
+        """Select the changes whose undo reads rows of the states."""
         return [each for each in self.changes if each.what in FROM_ROWS or (each.what == "dropped" and each.kind in HOLDING)]
 
     @property
     def concerned(self) -> Concerned | None:
-        """The tables whose rows the change concerns, None where all may be."""
+        """Return the tables whose rows the change concerns; None if it may be all."""
         return None if self.tables is None else Concerned(frozenset(self.tables), frozenset(self.referred))
 
     @property
     def renamed_tables(self) -> list[tuple[str, str]]:
-        """The addresses of tables before and after the migrations renamed them."""
+        """Return the addresses of renamed tables, before and after the migrations."""
         pairs = [(each.before.partition(" "), each.after.partition(" ")) for each in self.renamed]
         return [(before[2], after[2]) for before, after in pairs if before[0] == "table"]
 
     def renames(self, was: Catalog, made: Catalog) -> list[Rename]:
-        """The renames, in two catalogs of which the second was restored, so that its OIDs tell nothing. Pure."""
+        """Find the renames in two catalogs; the second was restored, so OIDs do not match. Pure."""
         pairs = [(was.get(each.before), made.get(each.after), each.labels) for each in self.renamed]
         return [_renamed(before, after, labels) for before, after, labels in pairs if before and after]
 
@@ -123,12 +123,12 @@ def _renamed(before: Object, after: Object, labels: dict[str, str]) -> Rename:
 
 
 def renamed(reversal: Reversal) -> list[Renamed]:
-    """The renames that a reversal found, as a draft keeps them. Pure."""
+    """Convert the renames that a reversal found to the draft's form. Pure."""
     return [Renamed(before=each.before.key, after=each.after.key, labels=each.labels) for each in reversal.renames]
 
 
 def changed(thing: str, kind: str, what: What, rows: int = 0) -> Changed:
-    """What was done to an object, with its way back. Pure."""
+    """Describe a change of an object, with its undo. Pure."""
     holds = kind in HOLDING
     loss = LOSS[what] if holds or what != "created" else ""
     way_back = WAY_BACK[what] + (", its values by key" if holds and what == "dropped" else "")
@@ -136,7 +136,7 @@ def changed(thing: str, kind: str, what: What, rows: int = 0) -> Changed:
 
 
 def listed(reversal: Reversal) -> list[Changed]:
-    """What migrations changed, in words; what goes or comes with its table is left out. Pure."""
+    """Describe what migrations changed, without what is dropped or created with its table. Pure."""
     apart = {each.key for each in reversal.changes if None in (each.before, each.after)}
     found = [
         changed(each.key.partition(" ")[2], each.key.partition(" ")[0], each.what)
@@ -154,12 +154,12 @@ HEAD = "# Made by `runbook draft`; do not edit: a plan names this file by its SH
 
 
 def states_of(changes: Path) -> Path:
-    """The file of the states that belongs to a draft. Pure."""
+    """Name the file of a draft's states. Pure."""
     return changes.with_name(changes.name.removesuffix(".changes.yaml") + ".states.zip")
 
 
 def write(draft: Draft, changes: Path) -> str:
-    """Write a draft and return its SHA-256; its states are there already. Changes that file."""
+    """Write a draft whose states file exists, and return its SHA-256. Changes that file."""
     changes.write_text(
         HEAD + yaml.safe_dump(draft.model_dump(), sort_keys=False, allow_unicode=True, width=125), encoding="utf-8"
     )
@@ -167,7 +167,7 @@ def write(draft: Draft, changes: Path) -> str:
 
 
 def pack(to: Path, before: Path, after: Path, scripts: list[Path]) -> None:
-    """Put the states of a draft into one file, which only its owner may read: it holds rows. Changes that file."""
+    """Pack the states of a draft into one file that only its owner may read: it holds rows. Changes that file."""
     to.touch(mode=0o600)
     with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as packed:
         packed.write(before, BEFORE)
@@ -186,16 +186,16 @@ class Unpacked:
 
 
 def read(changes: Path, digest: str) -> Draft:
-    """Read a draft, which must be the one of that SHA-256, with the states that belong to it. Read-only.
+    """Read a draft, which must have that SHA-256 and its own states. Read-only.
 
     Raises:
-        ParametersError: It is no draft.
-        PreconditionError: It is another one, or its states are missing or another draft's.
+        ParametersError: It is not a draft.
+        PreconditionError: It is another draft, or its states are missing or another draft's.
     """
     if not changes.is_file():
-        raise _unfit(f"There is no draft {changes}.")
+        raise _unfit(f"The draft {changes} does not exist.")
     if (found := sha256(changes)) != digest:
-        raise _unfit(f"The draft {changes} is another one than the plan names: its SHA-256 is {found}.")
+        raise _unfit(f"The draft {changes} is not the one that the plan names: its SHA-256 is {found}.")
     draft = load(changes, Draft)
     states = states_of(changes)
     if not states.is_file() or sha256(states) != draft.states:
@@ -204,7 +204,7 @@ def read(changes: Path, digest: str) -> Draft:
 
 
 def unpack(changes: Path, to: Path) -> Unpacked:
-    """Make files of a draft's states in a directory. Changes that directory."""
+    """Extract a draft's states into a directory. Changes that directory."""
     with zipfile.ZipFile(states_of(changes)) as packed:
         packed.extractall(to)
     return Unpacked(to / BEFORE, to / AFTER, sorted((to / SCRIPTS).glob("*")))
@@ -214,6 +214,6 @@ def _unfit(what: str) -> PreconditionError:
     return PreconditionError(
         what,
         state="Nothing was touched.",
-        safe_next="Put the files that `runbook draft` wrote where the target's backups are, and their SHA-256 in the plan; "
+        safe_next="Put the files that `runbook draft` wrote into the backups folder, and their SHA-256 into the plan; "
         "or make the draft again.",
     )

@@ -1,4 +1,4 @@
-"""How values of a column come back in what it was: a cast where they fit, and what is decided where they do not."""
+"""Converts a column's values back to its earlier type: a cast if they fit, the plan's decision if they do not."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from runbook_lib.postgres.changes.reading import require_expression
 from runbook_lib.postgres.changes.rows import CELLS, PROVEN, Sides, execute
 from runbook_lib.postgres.changes.work import MANY, Work
 
-EVERY = "true"  # the condition that each value fulfils
-TEXTS = ("character", "bit")  # how types begin that a cast shortens without a word
+EVERY = "true"  # a condition that every value fulfils
+TEXTS = ("character", "bit")  # the start of names of types that a cast shortens without an error
 
 
 @dataclass(frozen=True)
 class Back:
-    """How values of a column get the type from before: by a cast where they fit; templates are SQL of `{0}`."""
+    """How a column's values get their type from before: a cast if they fit; templates are SQL with `{0}` for the value."""
 
     column: Object
     old: str
     cast: str
     fits: str
-    sides: Sides | None  # where the rows have a key
+    sides: Sides | None  # if the rows have a key
     given: str  # the cast of a decided value
-    accepts: str = "true"  # the condition that a decided value fits
-    is_there: bool = True  # whether the type from before can be named on the copy by now
+    accepts: str = "true"  # the condition that a decided value must fulfil
+    exists: bool = True  # whether the type from before exists on the copy by now
     is_exact: bool = True  # whether values from before can show that the cast is right
-    made: tuple[str, ...] = ()  # what makes the function that `fits` calls
-    dropped: tuple[str, ...] = ()  # what drops it
+    made: tuple[str, ...] = ()  # statements that create the function that `fits` calls
+    dropped: tuple[str, ...] = ()  # statements that drop it
 
     @property
     def name(self) -> str:
-        """The column, quoted."""
+        """Return the column's quoted name."""
         return quote(self.column.name)
 
     @property
     def values(self) -> str:
-        """SQL of the value that each row gets, NULL where it does not fit."""
+        """Return SQL of the value that each row gets, NULL if it does not fit."""
         return f"CASE WHEN {of(self.fits, self.name)} THEN {of(self.cast, self.name)} END"
 
     def since(self, condition: str) -> str:
-        """The condition that a value fulfils another; where rows have a key, of those written since alone."""
+        """Build a WHERE clause for values that fulfil a condition; with a key, only for those written since."""
         if self.sides is None:
             return f"t.{self.name} IS NOT NULL AND {of(condition, f't.{self.name}')}"
         value = f"n.{self.name}"
@@ -52,18 +52,18 @@ class Back:
 
 
 def of(template: str, value: str) -> str:
-    """SQL of `{0}` with a value for it. Pure."""
+    """Fill a template's `{0}` with a value. Pure."""
     return template.replace("{0}", value)
 
 
 def keyed(work: Work, column: Object) -> Sides | None:
-    """The states of a column's table where its rows have a key, and all states have the column."""
+    """Return the states of a column's table if its rows have a key and all states have the column."""
     sides = work.sides_of(column.parent)
     return sides if sides and sides.key and column.name in sides.columns else None
 
 
 def found(work: Work, back: Back, condition: str) -> tuple[int, list[str]]:
-    """How many values fulfil a condition, as `Back.since` has it, and the keys of some. Read-only."""
+    """Count the values that fulfil a condition (see `Back.since`), and return some of their keys. Read-only."""
     where = back.since(condition)
     if back.sides is None:
         table = work.live[back.column.parent]
@@ -74,27 +74,27 @@ def found(work: Work, back: Back, condition: str) -> tuple[int, list[str]]:
 
 
 def is_unfit(work: Work, back: Back) -> bool:
-    """Whether any row has a value that does not fit, whoever wrote it. Read-only."""
+    """Report whether any row has a value that does not fit, whoever wrote it. Read-only."""
     return bool(unfit_rows(work, back))
 
 
 def unfit_rows(work: Work, back: Back) -> list[str]:
-    """The keys of some rows whose value does not fit, whoever wrote it. Read-only."""
+    """Return the keys of some rows whose value does not fit, whoever wrote it. Read-only."""
     value = f"t.{back.name}"
     return work.keys_where(work.live[back.column.parent], f"{value} IS NOT NULL AND NOT {of(back.fits, value)}")
 
 
 def is_rewritten(work: Work, back: Back) -> bool:
-    """Whether migrations changed any value but for its type. Read-only."""
+    """Report whether migrations changed any value beyond its type. Read-only."""
     if back.sides is None:
         return False
     pairs = f"{back.sides.of('made')} m JOIN {back.sides.of('was')} w ON {back.sides.on('m', 'w')}"
-    same = f"(w.{back.name}::{back.old}::{back.column.definition['type']})::text" if back.is_there else f"w.{back.name}"
+    same = f"(w.{back.name}::{back.old}::{back.column.definition['type']})::text" if back.exists else f"w.{back.name}"
     return bool(work.count(f"SELECT count(*) AS n FROM {pairs} WHERE m.{back.name} IS DISTINCT FROM {same}"))
 
 
 def is_proven(work: Work, back: Back) -> bool:
-    """Whether every value that migrations made of one from before fits, and is cast to that. Read-only."""
+    """Report whether every value that migrations converted fits and casts back to the earlier one. Read-only."""
     if back.sides is None or work.made[back.column.key].id in work.proven:
         return True
     made, value = f"m.{back.name}", f"m.{back.name}::{back.column.definition['type']}"
@@ -106,13 +106,13 @@ def is_proven(work: Work, back: Back) -> bool:
 
 
 def note_proven(work: Work, column: Object) -> None:
-    """Note that a column's cast is proven, though decided values hide it from an undo. Changes the scratch copy."""
+    """Record that a column's cast is proven, since decided values hide that from an undo. Changes the scratch copy."""
     execute(work.copy, f"CREATE TABLE IF NOT EXISTS {PROVEN} (col text)")
     execute(work.copy, f"INSERT INTO {PROVEN} VALUES ({literal(column.id)})")
 
 
 def write_known(work: Work, column: Object) -> bool:
-    """Let each value that is still what migrations made be the one from before, where rows have a key of other columns.
+    """Restore the earlier value wherever the migrations' value is unchanged, if rows have a key of other columns.
 
     Changes the scratch copy.
     """
@@ -131,7 +131,7 @@ def write_known(work: Work, column: Object) -> bool:
 
 
 def replaced(work: Work, goal: Object, back: Back, value: str, condition: str) -> Object | None:
-    """A column in which values that fulfil a condition of `{0}` give way to a decided one; None where it is refused."""
+    """Return the column with a decided value in place of those that fulfil a condition; None if refused."""
     if not may_replace(work, back.column.parent, back.column.name, back.column.name):
         return None
     misfit = f"{back.name} IS NOT NULL AND {of(condition, back.name)}"
@@ -142,12 +142,12 @@ def replaced(work: Work, goal: Object, back: Back, value: str, condition: str) -
 
 
 def may_replace(work: Work, table: str, column: str, thing: str) -> bool:
-    """Whether a value may take the place of others in a column of a table, by its key in the catalogs; refused where not."""
+    """Report whether a value may replace others in a column of a table, by its catalog key; refuse if not."""
     sides = work.sides_of(table)
     if not sides or not sides.key:
-        why = "its table has no key, so that an undo could not bring back what a value replaces"
+        why = "its table has no key, so an undo could not restore what a value replaces"
     elif column in sides.key:
-        why = f"{column} is in the key of {short(sides.name)}, so that no value can take the place of another"
+        why = f"{column} is in the key of {short(sides.name)}, so no value can replace another"
     else:
         return True
     work.reversal.refuse(thing, why)
@@ -155,14 +155,14 @@ def may_replace(work: Work, table: str, column: str, thing: str) -> bool:
 
 
 def ruled(work: Work, goal: Object, back: Back, rule: str) -> Object | None:
-    """A column whose values come back by a rule that a person decided; None where it is refused."""
+    """Return the column with values restored by a person's rule; None if refused."""
     if not _is_castable(work, back, rule, "true"):
         return None
     return replace(goal, keeps={**goal.keeps, "using": of(back.given, rule)})
 
 
 def _is_castable(work: Work, back: Back, value: str, condition: str) -> bool:
-    """Whether SQL of a person's gives a value that fits in each row that fulfils a condition; refused where not."""
+    """Report whether a person's SQL gives a fitting value in each row that fulfils a condition; refuse if not."""
     table, accepts = work.live[back.column.parent], of(back.accepts, f"({value})")
     if back.old.startswith(TEXTS):
         accepts = f"length(({value})::{back.old}::text) >= length(({value})::text)"
@@ -172,10 +172,10 @@ def _is_castable(work: Work, back: Back, value: str, condition: str) -> bool:
         require_expression(value)
         with work.copy.transaction():
             unfit = work.count(f"SELECT count(*) AS n {rows} AND NOT coalesce({accepts}, true)")
-            if back.is_there:
+            if back.exists:
                 work.count(f"SELECT count({of(back.given, value)}) AS n {rows}")
     except (psycopg.Error, ValueError) as error:
         unfit, why = 1, str(error).strip().splitlines()[0]
     if unfit:
-        work.reversal.refuse(back.column.name, f"what was decided of it fails: {why}")
+        work.reversal.refuse(back.column.name, f"the decision about it fails: {why}")
     return not unfit

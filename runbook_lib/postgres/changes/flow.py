@@ -1,4 +1,4 @@
-"""What of a column's values migrations' SQL may have put into other columns, statement by statement. Pure."""
+"""Traces, statement by statement, which columns may have received another column's values from migrations. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pglast.visitors import Visitor
 
 ALL = "*"  # any column of a table
 _WRITES = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
-_HARMLESS = (  # statements that move no values; what functions and views say is looked at
+_HARMLESS = (  # statements that move no values; bodies of functions and views are read separately
     ast.CommentStmt,
     ast.CreateEnumStmt,
     ast.CreateFunctionStmt,
@@ -51,14 +51,14 @@ class _Names(Visitor):
 
 @dataclass(frozen=True)
 class _Step:
-    """What one statement writes into a table: by column, the tables and columns that it reads for that."""
+    """What one statement writes into a table: for each column, the tables and columns that it reads."""
 
     table: str
     reads: Mapping[str, tuple[frozenset[str], frozenset[str]]]
 
 
 def read(scripts: Sequence[str], bodies: Iterable[str]) -> Flow:
-    """Follow SQL.
+    """Trace the values that SQL moves. Pure.
 
     Args:
         scripts: The migrations.
@@ -76,14 +76,14 @@ def read(scripts: Sequence[str], bodies: Iterable[str]) -> Flow:
 
 @dataclass
 class Flow:
-    """The statements that move values, in order, and the texts of what may move others unseen."""
+    """The statements that move values, in order, and the texts of functions and views that may move others."""
 
     steps: list[_Step] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
-    is_unclear: bool = False  # whether a statement is not followed at all
+    is_unclear: bool = False  # whether some statement cannot be traced
 
     def note(self, statement: Any) -> None:
-        """Follow the next statement."""
+        """Trace the next statement."""
         match statement:
             case ast.UpdateStmt(relation=ast.RangeVar(relname=str(table))):
                 around = [statement.relation, statement.whereClause, statement.fromClause, statement.withClause]
@@ -105,9 +105,9 @@ class Flow:
         self.is_unclear |= counted.writes > isinstance(statement, _WRITES)  # a WITH that writes
 
     def keeps_apart(self, table: str, column: str, other: str) -> bool:
-        """Whether another column of a table holds nothing of what a column held before and does not hold any more.
+        """Report whether another column of a table holds none of the values that a column has lost.
 
-        What is read once the column has its last value is in the column itself.
+        A value that is read after the column's last change is still in the column itself.
         """
         words = [rf"\b{re.escape(each)}\b" for each in (column, other)]
         wrote, filled = (

@@ -19,36 +19,36 @@ class Functions(Kind):
         WHERE {USERS} AND p.prokind <> 'a' AND {of_no_extension("pg_proc", "p.oid")}
         ORDER BY p.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        return [wanted.keeps["text"]]
+        return [expected.keeps["text"]]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP {_what(there)} {_signature(there, there.quoted)}"]
+        return [f"DROP {_what(actual)} {_signature(actual, actual.quoted)}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
-        """Replace it where its arguments and its result stay."""
-        return None if {"result", "arguments"} & changed(there, wanted) else [wanted.keeps["text"]]
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
+        """Replace it if its arguments and its result stay the same."""
+        return None if {"result", "arguments"} & changed(actual, expected) else [expected.keeps["text"]]
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it."""
-        return f"{_what(there)} {_signature(there, there.quoted)}"
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER."""
+        return f"{_what(actual)} {_signature(actual, actual.quoted)}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name and schema."""
-        made, now = list[str](), there.quoted
-        if there.schema != wanted.schema:
-            made.append(f"ALTER {_what(there)} {_signature(there, now)} SET SCHEMA {quote(wanted.schema)}")
-            now = f"{quote(wanted.schema)}.{quote(there.name)}"
-        if there.name != wanted.name:
-            made.append(f"ALTER {_what(there)} {_signature(there, now)} RENAME TO {quote(wanted.name)}")
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it and move it to its schema."""
+        made, now = list[str](), actual.quoted
+        if actual.schema != expected.schema:
+            made.append(f"ALTER {_what(actual)} {_signature(actual, now)} SET SCHEMA {quote(expected.schema)}")
+            now = f"{quote(expected.schema)}.{quote(actual.name)}"
+        if actual.name != expected.name:
+            made.append(f"ALTER {_what(actual)} {_signature(actual, now)} RENAME TO {quote(expected.name)}")
         return made
 
 
-def _what(there: Object) -> str:
-    return "PROCEDURE" if there.keeps["procedure"] else "FUNCTION"
+def _what(actual: Object) -> str:
+    return "PROCEDURE" if actual.keeps["procedure"] else "FUNCTION"
 
 
-def _signature(there: Object, name: str) -> str:
-    return f"{name}({there.keeps['arguments']})"
+def _signature(actual: Object, name: str) -> str:
+    return f"{name}({actual.keeps['arguments']})"

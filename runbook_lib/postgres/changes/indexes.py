@@ -5,7 +5,7 @@ from runbook_lib.postgres.changes.tables import moved
 
 
 class Indexes(Kind):
-    """Indexes; those of partitions go with the index of the whole table."""
+    """Indexes; those of partitions belong to the index of the partitioned table."""
 
     name = "index"
     query = f"""
@@ -25,14 +25,14 @@ class Indexes(Kind):
           AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
         ORDER BY i.indexrelid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Build it, on all partitions of its table."""
-        return [wanted.definition["text"].replace(" ON ONLY ", " ON ", 1)]
+        return [expected.definition["text"].replace(" ON ONLY ", " ON ", 1)]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP INDEX {there.quoted}"]
+        return [f"DROP INDEX {actual.quoted}"]
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name; its schema is its table's."""
-        return [each for each in moved("INDEX", there, wanted) if "SET SCHEMA" not in each]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it; its schema is its table's."""
+        return [each for each in moved("INDEX", actual, expected) if "SET SCHEMA" not in each]

@@ -1,4 +1,4 @@
-"""The kinds of object that are read and changed, in the order in which they are made."""
+"""Lists the kinds of object that are read and changed, in the order of their creation."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,11 +43,11 @@ RANK = {kind.name: place for place, kind in enumerate(_IN_ORDER)}
 
 
 def catalog_of(connection: Connection) -> Catalog:
-    """All objects of a database. Read-only."""
+    """Read all objects of a database. Read-only."""
     return read(connection, _IN_ORDER)
 
 
 def catalogs_of(*connections: Connection) -> list[Catalog]:
-    """All objects of several databases, read at once. Read-only."""
+    """Read all objects of several databases at once. Read-only."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(catalog_of, connections))

@@ -1,4 +1,4 @@
-"""Enums that lose labels, and composite types that lose fields: what is done with the rows that hold one."""
+"""Handles enums that lose labels and composite types that lose fields, with the rows that hold one."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from runbook_lib.postgres.changes.work import Work, is_value
 
 
 def settle_labels(work: Work) -> None:
-    """Do as decided with rows that hold a label of an enum that goes, or refuse; note the types that are made again."""
+    """Apply decisions to rows that hold a removed enum label, or refuse; record the types to be recreated."""
     for goal in list(work.goal.values()):
-        there = work.live.get(goal.key) if goal else None
-        if goal is None or there is None or goal.kind != "type" or goal.definition["kind"] != "e":
+        actual = work.live.get(goal.key) if goal else None
+        if goal is None or actual is None or goal.kind != "type" or goal.definition["kind"] != "e":
             continue
-        before, now = goal.definition["labels"] or [], there.definition["labels"] or []
+        before, now = goal.definition["labels"] or [], actual.definition["labels"] or []
         going = [label for label in now if label not in before]
-        kept = _settled(work, there, going) if going else set()
-        wanted = goal
+        kept = _settled(work, actual, going) if going else set()
+        expected = goal
         if kept:
             left = [label for label in now if label in before or label in kept]
-            wanted = replace(goal, definition={**goal.definition, "labels": left})
-        work.goal[goal.key] = wanted
-        if wanted.like(there):
+            expected = replace(goal, definition={**goal.definition, "labels": left})
+        work.goal[goal.key] = expected
+        if expected.like(actual):
             del work.goal[goal.key]
-        elif KINDS["type"].alter(there, wanted, work.live) is None or _are_written(work, set(before) - set(now)):
-            work.remade.append(there)
+        elif KINDS["type"].alter(actual, expected, work.live) is None or _are_written(work, set(before) - set(now)):
+            work.remade.append(actual)
 
 
 def refuse_filled_fields(work: Work) -> None:
-    """Refuse where rows hold something in a field of a composite type that goes."""
+    """Refuse if rows hold a value in a removed field of a composite type."""
     for goal in list(work.goal.values()):
-        there = work.live.get(goal.key) if goal else None
-        if goal is None or there is None or goal.kind != "type" or goal.definition["kind"] != "c":
+        actual = work.live.get(goal.key) if goal else None
+        if goal is None or actual is None or goal.kind != "type" or goal.definition["kind"] != "c":
             continue
         left = [name for name, _ in goal.definition["fields"] or []]
-        for name in (name for name, _ in there.definition["fields"] or [] if name not in left):
-            for column in _columns_of(work, there):
+        for name in (name for name, _ in actual.definition["fields"] or [] if name not in left):
+            for column in _columns_of(work, actual):
                 value, table = f"t.{quote(column.name)}", work.live[column.parent]
                 is_list = column.definition["type"].endswith("[]")
                 held = f"{value} IS NOT NULL" if is_list else f"({value}).{quote(name)} IS NOT NULL"
                 if rows := work.keys_where(table, held):
-                    why = f"{column.address} holds it, and {there.address} did not have it"
+                    why = f"{column.address} holds it, and {actual.address} did not have it"
                     work.reversal.refuse(name, why, rows)
 
 
 def _columns_of(work: Work, kind: Object) -> list[Object]:
-    """The columns of a type, or of lists of it, but for those of partitions, which follow the whole table's."""
+    """Find the columns of a type or its arrays, except those of partitions, which follow the partitioned table."""
     columns = [each for each in work.live.of("column") if each.definition["type"].removesuffix("[]") == kind.address]
     return [each for each in columns if not work.live[each.parent].definition["bound"]]
 
 
 def _settled(work: Work, enum: Object, going: list[str]) -> set[str]:
-    """Settle each column of an enum; returns the labels that stay."""
+    """Apply decisions to each column of an enum; return the labels that stay."""
     kept, replaced = set[str](), set[str]()
     for column in _columns_of(work, enum):
         goal, type_ = work.goal.get(column.key, column), column.definition["type"]
         back = _back(work, column, going)
         if (goal and goal.definition["type"] != type_) or not fitting.is_unfit(work, back):
             continue
-        if goal is None:  # until it goes
+        if goal is None:  # until it is dropped
             text = "text[]" if type_.endswith("[]") else "text"
             work.meanwhile[column.key] = replace(column, definition={**column.definition, "type": text, "default": None})
             continue
@@ -110,6 +110,6 @@ def _holding(work: Work, column: Object, label: str) -> tuple[int, list[str]]:
 
 
 def _are_written(work: Work, labels: set[str]) -> bool:
-    """Whether any of the labels that come back is written again: a type that gets it in place cannot hold it at once."""
+    """Report whether a restored label is written again: a type that gets it in place cannot hold it at once."""
     named = " OR ".join(f"position({literal(label)} in value) > 0" for label in labels)
     return bool(named) and (bool(work.inserts) or bool(work.count(f"SELECT count(*) AS n FROM {CELLS} WHERE {named}")))

@@ -1,4 +1,4 @@
-"""Applies to the live database what was tried on copies, undoes it, and keeps a record there that commits with it."""
+"""Applies to the live database what was tried on copies, or undoes it, and records it there in the same transaction."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.script import script, written_down
 
 TABLE = sql.Identifier(OWN_SCHEMA, "taken_back")
-MORE = 3  # times what the statements took on the copy may pass before a try is ended
+MORE = 3  # times the statements' duration on the copy before a try is ended
 Waiting = Callable[[Sequence[Blocker]], None]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run took back: the draft's SHA-256, and what differed from what was tried, None where not compared yet.
+    """What a run rolled back: the draft's SHA-256, and how the result differed from the trial; None if not compared yet.
 
-    `others` are the fingerprints, from before, of the tables whose rows were not copied, by their OIDs.
+    `others` holds earlier fingerprints of the tables whose rows were not copied, by their OIDs.
     """
 
     draft: str
     differences: list[str] | None
-    others: dict[str, str] | None  # None of an older run, which copied all rows
+    others: dict[str, str] | None  # None for an older run, which copied all rows
 
 
 def find(connection: Connection, run: str) -> Record | None:
-    """The record of a run, None where it took nothing back. Read-only."""
+    """Read the record of a run; None if it rolled nothing back. Read-only."""
     if not exists(connection, TABLE):
         return None
     query = sql.SQL("SELECT draft, differences, to_jsonb(t) -> 'others' AS others FROM {} t WHERE run = %s").format(TABLE)
@@ -56,7 +56,7 @@ def find(connection: Connection, run: str) -> Record | None:
 def take_back(
     open_: Open, copies: Copies, reversal: Reversal, history: History | None, record: Record, waiting: Waiting
 ) -> None:
-    """Apply what was tried on a copy, which is kept, in one transaction with history and record. Changes the target.
+    """Apply what was tried on a copy, with history and record, in one transaction; keep the copy. Changes the target.
 
     Raises:
         PreconditionError: The locks were not granted.
@@ -88,7 +88,7 @@ def take_back(
 
 
 def by_hand(connection: Connection, reversal: Reversal, history: History | None) -> str:
-    """A script that takes back what was tried on a copy, where no statement reads rows from there; else "". Read-only."""
+    """Write a script of what was tried on a copy, if no statement reads rows from there; else "". Read-only."""
     if any(table in statement for table in reversal.staged for statement in reversal.statements):
         return ""
     with written_down(connection) as statements:
@@ -101,12 +101,12 @@ def by_hand(connection: Connection, reversal: Reversal, history: History | None)
 
 
 def budget_of(reversal: Reversal) -> LockBudget:
-    """How long the locks may be waited for and held: not much longer than it took on the copy."""
+    """Limit the waits for locks and their duration: not much longer than it took on the copy."""
     return LockBudget(LADDER, LADDER[-1] + int(MORE * 1000 * reversal.seconds))
 
 
 def compare(open_: Open, copies: Copies) -> list[str]:
-    """Compare the target with what was tried, object by object and row by row, and record it. Changes the record.
+    """Compare the target with the trial, object by object and row by row, and record the result. Changes the record.
 
     Rows that were not copied are compared with their fingerprints.
     """
@@ -118,12 +118,12 @@ def compare(open_: Open, copies: Copies) -> list[str]:
 
 
 def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting) -> list[str]:
-    """Bring back what was there, but for what users wrote since; returns what differs from what was tried.
+    """Undo the rollback, except for what users wrote since; return how the result differs from the trial.
 
     Changes the target.
 
     Raises:
-        PreconditionError: Something cannot be brought back over what was written since, or the locks were not granted.
+        PreconditionError: Something cannot be restored over later writes, or the locks were not granted.
         AdapterError: A statement failed, and nothing was changed.
     """
     _require_no_other_migration(open_, copies, history)
@@ -151,15 +151,15 @@ def undo(open_: Open, copies: Copies, history: History | None, waiting: Waiting)
             return _unlike(undone, live, others)
 
 
-def _unlike(wanted: Connection, live: Connection, others: Mapping[str, str]) -> list[str]:
+def _unlike(expected: Connection, live: Connection, others: Mapping[str, str]) -> list[str]:
     left_out = untouched.addresses(live, others).values()
-    found = unlike(wanted, live, frozenset(left_out)) + untouched.changed(live, others)
+    found = unlike(expected, live, frozenset(left_out)) + untouched.changed(live, others)
     return [each for each in found if not each.removeprefix("extra ").startswith(NOT_COPIED)]
 
 
 @contextmanager
 def _as_owner(live: Connection, reversal: Reversal) -> Iterator[None]:
-    """Act as whom the database belongs to, who may use the runbook's own schema meanwhile."""
+    """Act as the database's owner, who may use the runbook's own schema during the block."""
     query = "SELECT pg_get_userbyid(datdba) AS it, current_user AS us FROM pg_database WHERE datname = current_database()"
     owner = one(live, query)
     own, role = sql.Identifier(OWN_SCHEMA), sql.Identifier(owner["it"])
@@ -184,19 +184,19 @@ def _require_no_other_migration(open_: Open, copies: Copies, history: History | 
         raise PreconditionError(
             f"The rollback cannot be undone: {said}",
             state="The live database is as it was.",
-            safe_next="Take that migration back first; or leave the rollback as it is.",
+            safe_next="Undo that migration first, or leave the rollback as it is.",
         )
 
 
 def require(reversal: Reversal, what: str) -> None:
-    """See that nothing was refused. Read-only.
+    """Check that nothing was refused. Read-only.
 
     Raises:
-        PreconditionError: Something was.
+        PreconditionError: Something was refused.
     """
     if reversal.refusals:
         raise PreconditionError(
             f"{what}: {'; '.join(f'{each.object}: {each.why}' for each in reversal.refusals)}",
             state="The live database is as it was: this was tried on a copy.",
-            safe_next="Correct what is named, or decide it; then run the step again.",
+            safe_next="Correct or decide what is named; then run the step again.",
         )

@@ -1,4 +1,4 @@
-"""What users wrote into what a rollback takes away, and another deployment of the same migrations does not bring back."""
+"""Counts what users wrote that a rollback removes and another deployment of the same migrations does not restore."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def lost(
     catalogs: tuple[Catalog, Catalog, Catalog],
     key_copies: Mapping[str, Collection[str]],
 ) -> dict[str, int]:
-    """Count the values in created columns, and the rows in created tables, that are neither the migrations' nor come back.
+    """Count values in created columns, and rows in created tables, that are not the migrations' and do not come back.
 
     Args:
-        again: A scratch copy of the result of a rollback, on which the migrations ran again; tables of texts are made there.
+        again: A scratch copy of a rollback's result, on which the migrations ran again; it gets tables of texts.
         live: The state before the rollback.
         after: The state right after the migrations.
         created: The tables and columns that the migrations created, as they are in `live`.
-        catalogs: Of `live`, of `after` and of `again`, the last empty where the migrations did not run again.
-        key_copies: The columns of such tables that hold keys which the rollback may have made: NULL before, filled again.
+        catalogs: Those of `live`, `after` and `again`; the last is empty if the migrations did not run again.
+        key_copies: The columns of such tables that hold keys that the rollback may have made: NULL before, filled again.
 
     Returns:
-        Table or column -> rows, of those that lose any.
+        Table or column -> lost rows, where any are lost.
     """
     execute(again, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
     now, made, then = catalogs
@@ -80,7 +80,7 @@ def _rows(
 
 
 def _keyed_again(again: Connection, lost: str, new: str, others: Sequence[str], keys: Collection[str]) -> int:
-    """How many lost rows, which had no key of a table from before, are there again with one and are alike otherwise."""
+    """Count the lost rows without a key of a table from before that exist again with one and are otherwise alike."""
     if not others:
         return 0
     listed, empty = quoted_list(others), " AND ".join(f"{quote(each)} IS NULL" for each in keys)
@@ -94,7 +94,7 @@ def _keyed_again(again: Connection, lost: str, new: str, others: Sequence[str], 
 
 
 def _is_made(column: Object) -> bool:
-    """Whether the server makes a column's values."""
+    """Report whether the server makes a column's values."""
     of = column.definition
     return bool(of["generated"] or of["identity"] or "nextval(" in (of["default"] or ""))
 
@@ -136,7 +136,7 @@ def _values(
 
 
 def not_repeated(again: Connection, live: Connection, table: Object, column: str, key: Sequence[str]) -> list[str]:
-    """The keys of rows that another run of the migrations leaves with another value of a column than they have now.
+    """Return the keys of rows whose value in a column another run of the migrations changes.
 
     Changes the scratch copy's own schema.
     """
@@ -152,7 +152,7 @@ def not_repeated(again: Connection, live: Connection, table: Object, column: str
 
 
 def unstable(one: Connection, other: Connection, catalog: Catalog) -> list[str]:
-    """The columns whose values differ between two runs of the same migrations, as `table.column`. Read-only."""
+    """List the columns whose values differ between two runs of the same migrations, as `table.column`. Read-only."""
     found = []
     tables = [each for each in catalog.of("table") if not each.definition["bound"]]
     whole = [row_sums(connection, tables) for connection in (one, other)]

@@ -1,4 +1,4 @@
-"""Rows that violate a constraint, or a NOT NULL, which comes back: what is done with them, as a plan decides."""
+"""Handles rows that violate a restored constraint or NOT NULL, as a plan decides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runbook_lib.postgres.changes.writing import on, run_decided
 
 
 def settle(work: Work) -> None:
-    """Do as decided with rows that violate what comes back, once all else is written. Changes the scratch copy."""
+    """Apply decisions to rows that violate what is restored, after all other writes. Changes the scratch copy."""
     for goal in [each for each in work.goal.values() if each]:
         table = work.was.get(goal.parent) or work.live.get(goal.parent)
         if table is None or not (condition := violation(goal, table)):
@@ -33,7 +33,7 @@ def settle(work: Work) -> None:
 
 
 def violation(goal: Object, table: Object, row: str = "t") -> str:
-    """The rows that something which comes back would not let in, as a condition; "" where none can be named. Pure."""
+    """Build a condition for rows that violate a restored object; "" if none can be built. Pure."""
     if goal.kind == "column":
         return f"{row}.{quote(goal.name)} IS NULL" if goal.definition["not null"] else ""
     if _is_unique(goal):
@@ -56,7 +56,7 @@ def _is_unique(goal: Object) -> bool:
 
 
 def _columns(goal: Object) -> list[str]:
-    """The columns of a constraint or an index. Pure."""
+    """Return the columns of a constraint or an index. Pure."""
     return list(goal.keeps.get("columns") or goal.keeps.get("key") or [])
 
 
@@ -73,10 +73,10 @@ def _keep(work: Work, goal: Object, count: int, rows: list[str]) -> None:
 
 
 def _replace(work: Work, goal: Object, table: Object, column: str, value: str) -> None:
-    """Put a decided value into a column of the rows that violate what comes back; of equal ones, those written since."""
+    """Write a decided value into a column of the violating rows; of equal rows, only into those written since."""
     found, sides = column_of(work.was, table, column), work.sides_of(table.key)
     if found is None:
-        work.reversal.refuse(goal.name, "rows do not satisfy it, and a value is a column's: decide a column of it")
+        work.reversal.refuse(goal.name, "rows do not satisfy it, and a value needs a column: decide one of its columns")
     if found is None or sides is None or not may_replace(work, table.key, column, goal.name):
         return
     name, type_ = quote(table.name), found.definition["type"]
@@ -100,7 +100,7 @@ def _replace(work: Work, goal: Object, table: Object, column: str, value: str) -
 
 
 def _note_since(work: Work, sides: Sides, goal: Object) -> None:
-    """Note the rows, of those that are not unique, which do not hold what they held before. Changes the scratch copy."""
+    """Record which duplicate rows do not hold what they held before. Changes the scratch copy."""
     key = f"ARRAY[{', '.join(f't.{quote(k)}::text' for k in sides.key)}]"
     made = " AND ".join(f"m.{quote(c)} IS NOT DISTINCT FROM t.{quote(c)}::text" for c in (*sides.key, *_columns(goal)))
     cells = f"SELECT FROM {CELLS} c WHERE c.place = {sides.place} AND c.k = {key}"

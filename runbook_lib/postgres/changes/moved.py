@@ -1,4 +1,4 @@
-"""Values that a migration may have moved elsewhere: only a person knows how they come back, so they are refused by name."""
+"""Refuses, by name, values that a migration may have moved elsewhere: only a person knows how to restore them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from runbook_lib.postgres.changes.rows import SCRATCH, Sides, Source, execute, l
 from runbook_lib.postgres.changes.work import MANY, Work
 
 _WHERE = re.compile(r"\sWHERE ")
-DOCUMENTS = ("json", "jsonb", "xml", "hstore")  # types whose values have a shape of their own
-HOLDING = ("column ", "table ")  # the kinds, in keys, that hold values
+DOCUMENTS = ("json", "jsonb", "xml", "hstore")  # types whose values have their own structure
+HOLDING = ("column ", "table ")  # the start of keys of objects that hold values
 
 
 def refuse_moved(work: Work) -> None:
-    """Refuse where migrations read what they dropped while they wrote rows, and made something that can hold it."""
+    """Refuse if migrations, while writing rows, read what they dropped and created something that can hold it."""
     if not any(each.what == "created" and each.key.startswith(HOLDING) for each in work.reversal.changes):
         return
     for change in work.reversal.changes:
@@ -24,7 +24,7 @@ def refuse_moved(work: Work) -> None:
         thing = change.before
         is_column = thing.kind == "column"
         if is_column and work.made.get(thing.parent) is None:
-            continue  # it went with its table
+            continue  # it was dropped with its table
         table = work.was[thing.parent].name if is_column else thing.name
         if _is_decided(work, thing):
             continue
@@ -37,7 +37,7 @@ def refuse_moved(work: Work) -> None:
 
 
 def note_key_copies(work: Work) -> None:
-    """Note which columns of created tables hold keys of tables that come back by a query, which may give others."""
+    """Record which columns of created tables hold keys of tables restored by a query, which may give other keys."""
     created = {each.after.name: each.after for each in work.reversal.changes if each.what == "created" and each.after}
     for name, decision in work.decide.items():
         table = next((each for each in work.was.of("table") if short(each.address) == name and decision.rows), None)
@@ -65,16 +65,16 @@ def _is_decided(work: Work, thing: Object) -> bool:
 
 
 def refuse_moved_to_a_new_column(work: Work, sides: Sides, column: str, wrote: str, since: tuple[str, str]) -> None:
-    """Refuse where values may have moved to a column that was created, in rows that were written since.
+    """Refuse if values may have moved to a created column, in rows written since.
 
-    They have not where the statements show it; then another run of the migrations must leave those rows alone.
+    If the statements show that they did not move, another run of the migrations must leave those rows alone.
 
     Args:
         work: The reversal.
         sides: The table.
-        column: An older column that migrations wrote.
+        column: A column from before that migrations wrote.
         wrote: The rows that they wrote, as a FROM list with `m` and `w`.
-        since: The rows that are new or were changed since, as FROM clauses with `n`.
+        since: The rows that are new or changed since, as FROM clauses with `n`.
     """
     for created in created_columns(work, sides.table):
         if created.definition["generated"]:
@@ -100,13 +100,13 @@ def refuse_moved_to_a_new_column(work: Work, sides: Sides, column: str, wrote: s
 
 
 def created_columns(work: Work, table: Object) -> list[Object]:
-    """The columns that migrations added to a table from before. Pure."""
+    """Return the columns that migrations added to a table from before. Pure."""
     was = {each.name for each in work.was.parts(table, "column")}
     return [each for each in work.made.parts(work.made[table.key], "column") if each.name not in was]
 
 
 def _name_unknown_values(work: Work, dropped: Object) -> None:
-    """Name the values of a new column for which no row shows what the dropped column held."""
+    """Name the values of a new column for which no row shows the dropped column's value."""
     sides = work.sides_of(dropped.parent)
     if sides is None or not sides.key:
         return
@@ -119,7 +119,7 @@ def _name_unknown_values(work: Work, dropped: Object) -> None:
         pairs = f"SELECT DISTINCT m.{c} AS new, w.{d} AS old FROM {made} m JOIN {sides.of('was')} w ON {sides.on('m', 'w')}"
         values = [row["new"] for row in execute(work.copy, pairs)]
         if len(set(values)) < len(values) or len(values) > MANY:
-            continue  # one value stands for several
+            continue  # one value has several earlier ones
         known = ", ".join(literal(str(value)) for value in values if value is not None) or "''"
         asked = f"""SELECT n.{c} AS value, array_agg(array_to_string({sides.keys("n")}, ' ')) AS k FROM {now} n
             WHERE n.{c} NOT IN ({known}) GROUP BY 1 LIMIT {MANY}"""

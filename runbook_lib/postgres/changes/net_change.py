@@ -1,4 +1,4 @@
-"""The net change that migrations made, and its merge with what is live. Pure."""
+"""Computes the net change that migrations made, and merges its reversal with the live catalog. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runbook_lib.postgres.changes.types import relabelled
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why something cannot be taken back without a person's word; `rows` are the keys or values of rows that show it."""
+    """Why something cannot be undone without a person's decision; `rows` are keys or values of example rows."""
 
     object: str
     why: str
@@ -22,25 +22,25 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Rename:
-    """An object under another name, and what it was called before."""
+    """A renamed object, before and after."""
 
     after: Object
     before: Object
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels of an enum that were renamed: new -> old."""
+        """Return an enum's renamed labels: new -> old."""
         return relabelled(self.before, self.after) if self.before.kind == "type" else {}
 
     @property
     def is_moved(self) -> bool:
-        """Whether it has another name or is in another schema."""
+        """Report whether it has another name or is in another schema."""
         return (self.before.schema, self.before.name) != (self.after.schema, self.after.name)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What migrations did to one object: None before is created, None after is dropped."""
+    """What migrations did to one object: `before` is None if created, `after` is None if dropped."""
 
     key: str
     before: Object | None
@@ -48,7 +48,7 @@ class Change:
 
     @property
     def what(self) -> Literal["created", "dropped", "retyped", "changed"]:
-        """In a word."""
+        """Name the change in one word."""
         if self.before is None:
             return "created"
         if self.after is None:
@@ -57,28 +57,28 @@ class Change:
 
 
 def renames(before: Catalog, after: Catalog) -> list[Rename]:
-    """What has another name than before, tables first. Pure."""
+    """Find the objects with other names than before, tables first. Pure."""
     found = []
     for ident, was in before.by_id.items():
         now = after.by_id.get(ident)
         if now is None or not now.name:
             continue
         if was.kind in IN_A_TABLE or was.parent:
-            now = replace(now, schema=was.schema)  # it is where its table is
+            now = replace(now, schema=was.schema)  # it follows its table
         rename = Rename(now, was)
         if rename.is_moved or rename.labels:
             found.append(rename)
     return sorted(found, key=lambda each: each.before.kind in IN_A_TABLE)
 
 
-Renames = Callable[[Catalog, Catalog], list[Rename]]  # what has another name than before, in two catalogs
+Renames = Callable[[Catalog, Catalog], list[Rename]]  # finds renamed objects in two catalogs
 
 
 IN_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule")
 
 
 def named_now(address: str, renames: Iterable[Rename]) -> str:
-    """What is called by an address before the renames is called after them. Pure."""
+    """Return the address, after the renames, of the object that had this address before. Pure."""
     for rename in renames:
         before = rename.before.address
         if address == before or address.startswith(f"{before}."):
@@ -87,7 +87,7 @@ def named_now(address: str, renames: Iterable[Rename]) -> str:
 
 
 def net_changes(before: Catalog, after: Catalog) -> list[Change]:
-    """What differs once everything has its name from before again. Pure."""
+    """Find the differences that remain once renames are undone. Pure."""
     found = []
     for key in {**before.objects, **after.objects}:
         was, now = before.get(key), after.get(key)
@@ -101,7 +101,7 @@ Goal = Mapping[str, Object | None]
 
 @dataclass(frozen=True)
 class Merge:
-    """What is to be in the catalog afterwards, by key (None: nothing), what was changed since, and what is left as it is."""
+    """The expected objects by key (None: dropped), what was changed since, and what is left as it is."""
 
     goal: Goal
     refusals: list[Refusal] = field(default_factory=list)
@@ -110,46 +110,46 @@ class Merge:
 
 
 def merge(changes: list[Change], live: Catalog) -> Merge:
-    """Take changes back where live still has them. Pure."""
+    """Undo changes where the live catalog still has them. Pure."""
     goal: dict[str, Object | None] = {}
     refusals, since, left = list[Refusal](), list[str](), list[str]()
     for change in changes:
-        there = live.get(change.key)
+        actual = live.get(change.key)
         if change.key.startswith("other "):
             refusals.append(
-                Refusal(change.key.removeprefix("other "), f"it was {change.what}, and its kind is not known here")
+                Refusal(change.key.removeprefix("other "), f"it was {change.what}, and its kind is not supported")
             )
         elif change.before is None:
-            if there is not None:
+            if actual is not None:
                 goal[change.key] = None
-                if change.after and not there.like(change.after) and there.kind not in ("rights", "comment"):
+                if change.after and not actual.like(change.after) and actual.kind not in ("rights", "comment"):
                     since.append(f"{change.key} was changed since")
         elif change.after is None:
-            if there is None and change.before.definition.get("valid") is False:
-                left.append(f"{change.key} was INVALID, and is not built again")
-            elif there is None:
+            if actual is None and change.before.definition.get("valid") is False:
+                left.append(f"{change.key} was INVALID, and is not rebuilt")
+            elif actual is None:
                 goal[change.key] = change.before
-            elif not there.like(change.before):
-                refusals.append(Refusal(change.before.name, f"{change.key} was dropped, and somebody made another since"))
-        elif there is None:
+            elif not actual.like(change.before):
+                refusals.append(Refusal(change.before.name, f"{change.key} was dropped, and another was created since"))
+        elif actual is None:
             parent = change.before.parent
             if parent and live.get(parent) is None:
                 continue
-            refusals.append(Refusal(change.before.name, f"{change.key} was changed, and somebody dropped it since"))
+            refusals.append(Refusal(change.before.name, f"{change.key} was changed, and was dropped since"))
         else:
-            merged, conflicts = _merged(change.before, change.after, there)
+            merged, conflicts = _merged(change.before, change.after, actual)
             if conflicts:
                 why = f"{change.key} was changed, and {', '.join(sorted(conflicts))} again by others since"
                 refusals.append(Refusal(change.before.name or change.key, why))
-            elif not merged.like(there):
+            elif not merged.like(actual):
                 goal[change.key] = merged
     return Merge(goal, refusals, since, left)
 
 
-def _merged(before: Object, after: Object, there: Object) -> tuple[Object, set[str]]:
-    definition, conflicts = dict(there.definition), set[str]()
+def _merged(before: Object, after: Object, actual: Object) -> tuple[Object, set[str]]:
+    definition, conflicts = dict(actual.definition), set[str]()
     for name in changed(before, after):
-        was, made, now = (each.definition.get(name) for each in (before, after, there))
+        was, made, now = (each.definition.get(name) for each in (before, after, actual))
         if now == made:
             if name in before.definition:
                 definition[name] = was
@@ -157,37 +157,37 @@ def _merged(before: Object, after: Object, there: Object) -> tuple[Object, set[s
                 definition.pop(name, None)
         elif now != was:
             conflicts.add(name)
-    keeps = before.keeps if definition == before.definition else there.keeps
-    return replace(there, definition=definition, keeps={**keeps}), conflicts
+    keeps = before.keeps if definition == before.definition else actual.keeps
+    return replace(actual, definition=definition, keeps={**keeps}), conflicts
 
 
 def in_turn(named: Iterable[tuple[Rename, Object]]) -> list[str]:
-    """The statements that give objects their names from before; where some swap names, by way of others. Pure."""
+    """Build the statements that restore earlier names; objects that swapped names get temporary ones. Pure."""
     pairs = [
-        (rename, there, replace(there, name=rename.before.name, schema=rename.before.schema)) for rename, there in named
+        (rename, actual, replace(actual, name=rename.before.name, schema=rename.before.schema)) for rename, actual in named
     ]
-    taken = {(there.kind, there.parent, there.schema, there.name) for _, there, _ in pairs}
+    taken = {(actual.kind, actual.parent, actual.schema, actual.name) for _, actual, _ in pairs}
     first, then = list[str](), list[str]()
-    for place, (rename, there, goal) in enumerate(pairs):
-        rename_ = KINDS[there.kind].rename
+    for place, (rename, actual, goal) in enumerate(pairs):
+        rename_ = KINDS[actual.kind].rename
         if (goal.kind, goal.parent, goal.schema, goal.name) in taken and rename.is_moved:
-            meanwhile = replace(there, name=f"runbook_renamed_{place}")
-            first += rename_(there, meanwhile)
+            meanwhile = replace(actual, name=f"runbook_renamed_{place}")
+            first += rename_(actual, meanwhile)
             then += rename_(meanwhile, goal)
         elif rename.is_moved:
-            then += rename_(there, goal)
+            then += rename_(actual, goal)
         then += [
             f"ALTER TYPE {goal.quoted} RENAME VALUE {literal(new)} TO {literal(old)}" for new, old in rename.labels.items()
         ]
     return first + then
 
 
-def differences(wanted: Mapping[str, Object], there: Mapping[str, Object]) -> list[str]:
-    """What of a catalog is missing, extra or different. Pure."""
+def differences(expected: Mapping[str, Object], actual: Mapping[str, Object]) -> list[str]:
+    """List the objects that are missing, extra or different. Pure."""
     found = []
-    for key in {**wanted, **there}:
-        if key not in there or key not in wanted:
-            found.append(f"{'missing' if key not in there else 'extra'} {key}")
-        elif not wanted[key].like(there[key]):
+    for key in {**expected, **actual}:
+        if key not in actual or key not in expected:
+            found.append(f"{'missing' if key not in actual else 'extra'} {key}")
+        elif not expected[key].like(actual[key]):
             found.append(f"changed {key}")
     return found

@@ -1,4 +1,4 @@
-"""The objects of a database as its catalog has them: each with an identity, what defines it, and how to make it again."""
+"""Models the objects of a database's catalog: each with an identity, a definition, and what recreating it needs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ USERS = """n.nspname <> ALL (ARRAY['pg_catalog', 'information_schema', 'pg_toast
     AND n.nspname !~ '^pg_(temp|toast_temp)_'"""
 
 
-# The key of an object that pg_identify_object returned as {0}, as `Object.key` has it.
+# `Object.key` of an object that pg_identify_object returned as {0}.
 KEY = """CASE {0}.type WHEN 'materialized view' THEN 'view' WHEN 'table column' THEN 'column'
     WHEN 'procedure' THEN 'function' WHEN 'table constraint' THEN 'constraint'
     WHEN 'statistics object' THEN 'statistics' ELSE {0}.type END || ' ' || {0}.identity"""
 
 
 def of_no_extension(catalog: LiteralString, oid: LiteralString) -> str:
-    """The condition that an object is no part of an extension."""
+    """Build the condition that an object is not part of an extension."""
     return f"""NOT EXISTS (
         SELECT FROM pg_depend e WHERE e.classid = '{catalog}'::regclass AND e.objid = {oid} AND e.deptype = 'e')"""
 
@@ -33,14 +33,14 @@ def of_no_extension(catalog: LiteralString, oid: LiteralString) -> str:
 class Object:
     """One object of a database.
 
-    `id` is its OIDs, which survive a rename; `address` its name in words, which is the same in every copy of the database.
-    Two objects are alike where their definitions are; `keeps` is what else is needed to make it again.
+    `id` is its OIDs, which survive a rename. `address` is its full name, which is the same in every copy of the database.
+    Two objects are alike if their definitions are. `keeps` is what else is needed to recreate it.
     """
 
     kind: str
     id: str
     address: str
-    parent: str  # the address of what it belongs to and goes with, "" for nothing
+    parent: str  # the address of the object it belongs to and is dropped with, "" for none
     schema: str
     name: str
     definition: Definition
@@ -48,51 +48,51 @@ class Object:
 
     @property
     def key(self) -> str:
-        """What it is called among all objects."""
+        """Return its unique name among all objects."""
         return f"{self.kind} {self.address}"
 
     @property
     def quoted(self) -> str:
-        """Its name as SQL has it, with its schema where it has one."""
+        """Return its quoted SQL name, with its schema if it has one."""
         return f"{quote(self.schema)}.{quote(self.name)}" if self.schema else quote(self.name)
 
     @property
     def rows(self) -> str:
-        """A table as SQL has it where its own rows are meant: a partitioned one with its partitions, any other alone."""
+        """Return a table's SQL for its rows: a partitioned table with its partitions, any other with ONLY."""
         return f"ONLY {self.quoted}" if self.definition["kind"] == "r" else self.quoted
 
     def like(self, other: Object) -> bool:
-        """Whether both have one definition."""
+        """Report whether both have the same definition."""
         return self.definition == other.definition
 
 
 class Kind:
-    """A kind of object; each says how such objects are read, made, changed and dropped.
+    """A kind of object: how to read, create, change and drop such objects.
 
-    `create` and its kin return statements; `alter` returns None where a change cannot be made in place.
+    `create` and the like return statements. `alter` returns None if a change cannot be made in place.
     """
 
     name: LiteralString
     query: str  # id, address, parent, schema, name, definition, keeps
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
-        """The statements that make it."""
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
+        """Build the statements that create it."""
         raise NotImplementedError
 
-    def drop(self, there: Object) -> list[str]:
-        """The statements that drop it, never what depends on it."""
+    def drop(self, actual: Object) -> list[str]:
+        """Build the statements that drop it, never what depends on it."""
         raise NotImplementedError
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
-        """The statements that turn one definition into another in place, None where it has to be dropped and made again."""
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
+        """Build the statements that change it in place; None if it must be dropped and recreated."""
         return None
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """The statements that give it another name, and another schema."""
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Build the statements that give it another name, and another schema."""
         raise NotImplementedError
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it, where it has an owner."""
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER, if it has an owner."""
         raise NotImplementedError
 
 
@@ -106,15 +106,15 @@ class Catalog:
         return self.objects[key]
 
     def get(self, key: str) -> Object | None:
-        """The object of that key, None where there is none."""
+        """Return the object with that key, or None."""
         return self.objects.get(key)
 
     def of(self, kind: str) -> list[Object]:
-        """The objects of a kind."""
+        """Return the objects of a kind."""
         return [each for each in self.objects.values() if each.kind == kind]
 
     def parts(self, parent: Object, kind: str) -> list[Object]:
-        """The objects of a kind that belong to another."""
+        """Return the objects of a kind that belong to another object."""
         return self._parts.get((kind, parent.key), [])
 
     @cached_property
@@ -127,7 +127,7 @@ class Catalog:
 
     @cached_property
     def by_id(self) -> dict[str, Object]:
-        """Each object by its OIDs."""
+        """Map each object by its OIDs."""
         return {f"{each.kind} {each.id}": each for each in self.objects.values()}
 
 
@@ -151,28 +151,28 @@ def read(connection: Connection, kinds: Iterable[Kind]) -> Catalog:
 
 @lru_cache(20_000)
 def _parsed(text: str) -> Definition:
-    """A definition, which many objects share and which a database that is read again has again. Pure."""
+    """Parse a definition; cached, since many objects share one and databases are read repeatedly. Pure."""
     parsed: Definition = json.loads(text)
     return parsed
 
 
 def quote(name: str) -> str:
-    """A name as an identifier of SQL, quoted. Pure."""
+    """Quote a name as an SQL identifier. Pure."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as a literal of SQL. Pure."""
+    """Quote a text as an SQL literal. Pure."""
     escaped = text.replace("'", "''")
     return " E'" + escaped.replace("\\", "\\\\") + "'" if "\\" in escaped else f"'{escaped}'"
 
 
-def changed(there: Object, wanted: Object) -> set[str]:
-    """The attributes in which two definitions differ. Pure."""
-    names = {*there.definition, *wanted.definition}
-    return {name for name in names if there.definition.get(name) != wanted.definition.get(name)}
+def changed(actual: Object, expected: Object) -> set[str]:
+    """Name the attributes in which two definitions differ. Pure."""
+    names = {*actual.definition, *expected.definition}
+    return {name for name in names if actual.definition.get(name) != expected.definition.get(name)}
 
 
 def short(address: str) -> str:
-    """A name as people write it: without quotes, and without the schema that everybody has. Pure."""
+    """Shorten a name to what people write: without quotes, and without the schema `public`. Pure."""
     return address.removeprefix("public.").replace('""', "\0").replace('"', "").replace("\0", '"')

@@ -1,4 +1,4 @@
-"""Objects of kinds that are seen and never changed: what a migration did to them is refused by name."""
+"""Reads objects of kinds that are never changed; a migration's changes to them are refused by name."""
 
 from runbook_lib.postgres.changes.objects import Kind
 

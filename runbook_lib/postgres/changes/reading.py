@@ -1,4 +1,4 @@
-"""What migrations' SQL says of values: which tables and columns it reads, and by which time zone it converts. Pure."""
+"""Reads from migrations' SQL which tables and columns it reads, and by which time zone it converts. Pure."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ WRITES = (
     ast.CallStmt,
 )
 
-ROW = re.compile(r"\b(NEW|OLD)\.", re.IGNORECASE)  # in the body of a trigger's function
+ROW = re.compile(r"\b(NEW|OLD)\.", re.IGNORECASE)  # in a trigger function's body
 
 
 @dataclass(frozen=True)
 class _Read:
     tables: frozenset[str]
     columns: frozenset[str]
-    everything: bool  # whether it takes all columns
+    everything: bool  # whether it reads all columns
     text: str = ""  # a body that is not parsed
 
 
 @dataclass(frozen=True)
 class Copied:
-    """A column of one table into which a statement puts a column of another, as it is."""
+    """A column into which a statement copies a column of another table, unchanged."""
 
     into: str
-    column: str | int  # its name, or its place where the statement names none
+    column: str | int  # its name, or its position if the statement names none
     source: str
     of: str
 
@@ -47,12 +47,12 @@ class Copied:
 class Script:
     """What migrations read and convert; names are without schemas."""
 
-    zones: dict[str, str] = field(default_factory=dict)  # column -> the time zone that its new type was computed by
-    copied: list[Copied] = field(default_factory=list)  # what rows that they insert hold of other tables
+    zones: dict[str, str] = field(default_factory=dict)  # column -> the time zone used to convert it
+    copied: list[Copied] = field(default_factory=list)  # columns that inserted rows take from other tables
     _read: list[_Read] = field(default_factory=list)
 
     def reads(self, table: str, column: str | None) -> bool:
-        """Whether a statement that writes rows reads a table, or one of its columns."""
+        """Report whether a statement that writes rows reads a table, or one of its columns."""
         for each in self._read:
             if each.text:
                 if column and re.search(rf"\b(NEW|OLD)\.{re.escape(column)}\b", each.text, re.IGNORECASE):
@@ -65,7 +65,7 @@ class Script:
 
 
 def read(scripts: Sequence[str], bodies: Mapping[str, str]) -> Script:
-    """Read SQL; what cannot be parsed counts as reading all that it mentions.
+    """Parse SQL; text that cannot be parsed counts as reading all that it mentions. Pure.
 
     Args:
         scripts: The migrations.
@@ -84,7 +84,7 @@ def read(scripts: Sequence[str], bodies: Mapping[str, str]) -> Script:
 
 
 def require_expression(text: str) -> None:
-    """See that a text is one expression, or one query, and no more. Pure.
+    """Check that a text is exactly one expression or one query. Pure.
 
     Raises:
         ValueError: It is not.
@@ -132,7 +132,7 @@ def _note(statement: Any, found: Script, bodies: Mapping[str, str]) -> None:
         used = _used(names.tables | names.functions | fired, bodies)
         found._read += [_Read(frozenset(), frozenset(), True, text) for text in used]
         found.copied += _copied(statement)
-    elif kind is ast.CreateFunctionStmt:  # a trigger of the migration's own may call it
+    elif kind is ast.CreateFunctionStmt:  # the migration's own trigger may call it
         body = " ".join(each.sval for option in statement.options if option.defname == "as" for each in option.arg)
         found._read.append(_Read(frozenset(), frozenset(), True, body))
     elif kind is ast.AlterTableStmt:
@@ -162,7 +162,7 @@ def _copied(statement: Any) -> Iterator[Copied]:
 
 
 def _selects(query: Any) -> Iterator[Any]:
-    """The SELECTs of which a UNION or the like consists."""
+    """Yield the SELECTs of a UNION or the like."""
     if query.larg is None:
         yield query
     else:
@@ -171,7 +171,7 @@ def _selects(query: Any) -> Iterator[Any]:
 
 
 def _joined(parts: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    """What FROM calls each table, and the table; what is no table has no name."""
+    """Yield each alias in FROM, and its table; "" if it is not a table."""
     for part in parts:
         if isinstance(part, ast.JoinExpr):
             yield from _joined((part.larg, part.rarg))
@@ -182,7 +182,7 @@ def _joined(parts: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _used(names: set[str], bodies: Mapping[str, str]) -> list[str]:
-    """The bodies of what is named, and of what those name in turn."""
+    """Return the bodies of named functions and views, and of those that they name in turn."""
     used, left = dict[str, str](), [name for name in names if name in bodies]
     while left:
         name = left.pop()

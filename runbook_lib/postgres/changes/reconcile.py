@@ -1,7 +1,7 @@
-"""Brings a scratch copy of a database to a wanted catalog, and notes the statements that did it.
+"""Brings a scratch copy of a database to the expected catalog, and records the statements that did it.
 
-Nothing is dropped by CASCADE: what PostgreSQL will not drop or change yet waits for the next round, and what depends on it
-is dropped meanwhile and made again. So the order comes from the server itself, and it has been tried.
+Nothing is dropped by CASCADE. What PostgreSQL refuses to drop or change waits for the next round; its dependents are dropped
+meanwhile and recreated. So the server itself decides the order, and every statement has been tried.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ STAYING = (
     "extension",
     "type",
     "sequence",
-)  # kinds that hold something, never dropped meanwhile
+)  # kinds that hold data, never dropped temporarily
 WRITING = (
     "INSERT ",
     "UPDATE ",
     "DELETE ",
     "SELECT set_config(",
     "SELECT setval(",
-)  # how statements begin that write rows alone
+)  # the start of statements that only write rows
 
 _DEPENDENTS = f"""
     SELECT DISTINCT {KEY.format("i")} AS key
@@ -59,25 +59,25 @@ _CLASSES = {
 
 
 class Reconciler:
-    """Statements that were tried on a scratch database, in order; `failures` says what the last try could not do.
+    """Runs statements on a scratch database, and keeps them in order; `failures` lists what the last round could not do.
 
-    It is given the catalog as it is, and reads it again after statements that may have changed it.
+    It starts from the given catalog, and reads it again after statements that may have changed it.
     """
 
     def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self.connection = connection
         self.statements: list[str] = []
-        self.seconds = 0.0  # that they took
+        self.seconds = 0.0  # total duration
         self.failures: dict[str, psycopg.Error] = {}
-        self._away: set[str] = set()  # dropped meanwhile
-        self._back: set[str] = set()  # was dropped meanwhile, and is not again
-        self._catalog: Catalog | None = catalog  # as it is now, None where a statement may have changed it
+        self._away: set[str] = set()  # dropped temporarily
+        self._back: set[str] = set()  # was dropped temporarily, and must not be again
+        self._catalog: Catalog | None = catalog  # as it is now; None if a statement may have changed it
 
     def run(self, *statements: str) -> None:
-        """Execute statements, all or none, and note them. Changes the scratch database.
+        """Execute statements, all or none, and record them. Changes the scratch database.
 
         Raises:
-            psycopg.Error: One failed; none was done.
+            psycopg.Error: One failed; none took effect.
         """
         begun = monotonic()
         with self.connection.transaction():
@@ -89,7 +89,7 @@ class Reconciler:
             self._catalog = None
 
     def locks(self, before: Catalog) -> list[str]:
-        """The statements that take the strong locks of the present transaction at once, by earlier names. Read-only."""
+        """Build statements that take the transaction's strong locks at once, by earlier table names. Read-only."""
         asked = """SELECT relation::text AS id, bool_or(mode = 'AccessExclusiveLock') AS whole FROM pg_locks
             WHERE pid = pg_backend_pid() AND granted
               AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')
@@ -101,25 +101,25 @@ class Reconciler:
         return [f"LOCK TABLE ONLY {', ONLY '.join(names)} IN {mode} MODE" for mode, names in sorted(locked.items())]
 
     def catalog(self) -> Catalog:
-        """What is there now. Read-only."""
+        """Read the present catalog. Read-only."""
         if self._catalog is None:
             self._catalog = catalog_of(self.connection)
         return self._catalog
 
-    def reach(self, wanted: Mapping[str, Object], *, whole: bool) -> None:
-        """Go as far as possible to a wanted catalog, in at most `ROUNDS` rounds. Changes the scratch database.
+    def reach(self, expected: Mapping[str, Object], *, whole: bool) -> None:
+        """Go as far as possible to the expected catalog, in at most `ROUNDS` rounds. Changes the scratch database.
 
         Args:
-            wanted: All that is to be there, by key.
-            whole: Whether what was dropped meanwhile comes back.
+            expected: All expected objects, by key.
+            whole: Whether to recreate what was dropped temporarily.
         """
         for _ in range(ROUNDS):
-            there, self.failures = self.catalog(), {}
-            steps = list(_steps(there, Catalog({k: v for k, v in wanted.items() if k not in self._away})))
+            actual, self.failures = self.catalog(), {}
+            steps = list(_steps(actual, Catalog({k: v for k, v in expected.items() if k not in self._away})))
             progress = [self._tried(key, statements) for key, statements in steps]
             if any(progress):
                 continue
-            if new := self._in_the_way(there, wanted):
+            if new := self._in_the_way(actual, expected):
                 self._away |= new
             elif whole and self._away:
                 self._back |= self._away
@@ -135,15 +135,15 @@ class Reconciler:
             return False
         return True
 
-    def _in_the_way(self, there: Catalog, wanted: Mapping[str, Object]) -> set[str]:
-        stuck = [there[key] for key in self.failures if key in there.objects]
+    def _in_the_way(self, actual: Catalog, expected: Mapping[str, Object]) -> set[str]:
+        stuck = [actual[key] for key in self.failures if key in actual.objects]
         hanging = {key for each in stuck for key in dependents(self.connection, each)}
-        may = {key for key in hanging if key in there.objects and key in wanted and key.partition(" ")[0] not in STAYING}
+        may = {key for key in hanging if key in actual.objects and key in expected and key.partition(" ")[0] not in STAYING}
         return may - self._away - self._back
 
 
 def dependents(connection: Connection, each: Object) -> set[str]:
-    """The keys of what depends on an object. Read-only."""
+    """Return the keys of an object's dependents. Read-only."""
     if each.kind not in _CLASSES:
         return set()
     oid, _, sub = each.id.partition(":")
@@ -159,27 +159,27 @@ def dependents(connection: Connection, each: Object) -> set[str]:
     return {row["key"] for row in rows} - {each.key}
 
 
-def _steps(there: Catalog, wanted: Catalog) -> Iterator[tuple[str, list[str]]]:
-    """What has to be done, drops first; what goes or comes with another is left out."""
-    going = [each for key, each in there.objects.items() if key not in wanted.objects]
+def _steps(actual: Catalog, expected: Catalog) -> Iterator[tuple[str, list[str]]]:
+    """Yield the necessary statements, drops first, except for objects dropped or created with others."""
+    going = [each for key, each in actual.objects.items() if key not in expected.objects]
     for each in sorted(going, key=lambda each: -RANK[each.kind]):
-        if not (each.parent in there.objects and each.parent not in wanted.objects):
+        if not (each.parent in actual.objects and each.parent not in expected.objects):
             yield each.key, KINDS[each.kind].drop(each)
-    for key, goal in sorted(wanted.objects.items(), key=lambda item: RANK[item[1].kind]):
-        found, kind = there.get(key), KINDS[goal.kind]
+    for key, goal in sorted(expected.objects.items(), key=lambda item: RANK[item[1].kind]):
+        found, kind = actual.get(key), KINDS[goal.kind]
         if found is None:
-            if not goal.parent or goal.parent in there.objects or goal.parent not in wanted.objects:
-                yield key, kind.create(goal, wanted)
+            if not goal.parent or goal.parent in actual.objects or goal.parent not in expected.objects:
+                yield key, kind.create(goal, expected)
         elif not found.like(goal):
             if changed(found, goal) == {"owner"}:
                 yield key, [f"ALTER {kind.owned(found)} OWNER TO {quote(goal.definition['owner'])}"]
                 continue
-            altered = kind.alter(_owned_alike(found, goal), goal, wanted)
+            altered = kind.alter(_owned_alike(found, goal), goal, expected)
             yield key, kind.drop(found) if altered is None else altered
 
 
-def _owned_alike(there: Object, wanted: Object) -> Object:
-    """An object as if it had the wanted owner, who is set in a round of his own."""
-    if "owner" not in wanted.definition:
-        return there
-    return replace(there, definition={**there.definition, "owner": wanted.definition["owner"]})
+def _owned_alike(actual: Object, expected: Object) -> Object:
+    """Return an object with the expected owner; a separate round sets the owner."""
+    if "owner" not in expected.definition:
+        return actual
+    return replace(actual, definition={**actual.definition, "owner": expected.definition["owner"]})

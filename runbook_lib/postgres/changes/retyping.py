@@ -1,4 +1,4 @@
-"""Columns that get another type back: what turns their values back, and what is done with those that do not fit."""
+"""Restores columns' earlier types: converts their values, and handles those that do not fit."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from runbook_lib.postgres.changes.objects import Object, literal, short
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
 from runbook_lib.postgres.changes.work import Work, is_value
 
-OF_TYPE = ("type", "collation", "storage", "compression", "sequence")  # what of a column goes with its type
+OF_TYPE = ("type", "collation", "storage", "compression", "sequence")  # a column's attributes that depend on its type
 CHARACTERS = ("character varying", "character")
 _LENGTHS = re.compile(r"\((\d+)(?:,(\d+))?\)")
 
 
 def find_conversions(work: Work) -> None:
-    """Find, for each column that gets its type from before, what turns its values back; refuse where values do not fit."""
+    """Find the conversion of each column that gets its earlier type; refuse if values do not fit."""
     for key, goal in list(work.goal.items()):
-        there = work.live.get(key)
-        if goal is None or there is None or goal.kind != "column" or goal.definition["type"] == there.definition["type"]:
+        actual = work.live.get(key)
+        if goal is None or actual is None or goal.kind != "column" or goal.definition["type"] == actual.definition["type"]:
             continue
-        back = _back(work, goal, there)
-        work.goal[key] = wanted = _converted(work, goal, back)
-        if back.fits in wanted.keeps.get("using", "").replace(back.name, "{0}"):
+        back = _back(work, goal, actual)
+        work.goal[key] = expected = _converted(work, goal, back)
+        if back.fits in expected.keeps.get("using", "").replace(back.name, "{0}"):
             work.reconciler.statements += back.made
             work.helpers += back.dropped
         else:
             for statement in back.dropped:
                 execute(work.copy, statement)
-        if wanted.like(there):
+        if expected.like(actual):
             del work.goal[key]
 
 
-def _back(work: Work, goal: Object, there: Object) -> Back:
-    """How a column's values come back. Changes the scratch copy's own schema."""
-    old, new, zone = goal.definition["type"], there.definition["type"], work.script.zones.get(there.name)
+def _back(work: Work, goal: Object, actual: Object) -> Back:
+    """Find how to convert a column's values. Changes the scratch copy's own schema."""
+    old, new, zone = goal.definition["type"], actual.definition["type"], work.script.zones.get(actual.name)
     through = "::text" if f"type {new.removesuffix('[]')}" in work.live.objects else ""
     through += "[]" if through and old.endswith("[]") else ""
-    sides, given = fitting.keyed(work, there), f"({{0}}){through}::{old}"
+    sides, given = fitting.keyed(work, actual), f"({{0}}){through}::{old}"
     cast = f"{{0}} AT TIME ZONE {literal(zone)}" if zone else given
     if not work.count(f"SELECT (to_regtype({literal(old)}) IS NOT NULL)::int AS n"):
         known = _is_label(work, old)
-        return Back(there, old, cast, known, sides, given, accepts=known, is_there=False, is_exact=False)
+        return Back(actual, old, cast, known, sides, given, accepts=known, exists=False, is_exact=False)
     same = f"RETURN (({of(cast, 'v')})::{new})::text IS NOT DISTINCT FROM v::text;"
     body = f"PERFORM {of(cast, 'v')}; RETURN true;" if zone else same
-    name = f"{SCRATCH}.fits_{there.id.replace(':', '_')}"
+    name = f"{SCRATCH}.fits_{actual.id.replace(':', '_')}"
     made = (
         f"CREATE FUNCTION {name}(v {new}) RETURNS boolean LANGUAGE plpgsql AS "
         f"$fits$ BEGIN {body} EXCEPTION WHEN OTHERS THEN RETURN false; END $fits$"
     )
     execute(work.copy, made)
     dropped = (f"DROP FUNCTION {name}({new})",)
-    return Back(there, old, cast, f"{name}({{0}})", sides, given, is_exact=not zone, made=(made,), dropped=dropped)
+    return Back(actual, old, cast, f"{name}({{0}})", sides, given, is_exact=not zone, made=(made,), dropped=dropped)
 
 
 def _is_label(work: Work, old: str) -> str:
-    """The condition that a value is one of an enum that is made again."""
+    """Build the condition that a value is a label of a recreated enum."""
     enum = work.goal.get(f"type {old.removesuffix('[]')}")
     if enum is None or enum.definition["kind"] != "e":
         return "true"
@@ -69,25 +69,25 @@ def _is_label(work: Work, old: str) -> str:
 
 
 def _converted(work: Work, goal: Object, back: Back) -> Object:
-    """The column with what turns its values back, or with the type that it keeps, as decided; refuse where undecided."""
-    there, table = back.column, work.live[back.column.parent]
+    """Return the column with its conversion, or with its present type if so decided; refuse if undecided."""
+    actual, table = back.column, work.live[back.column.parent]
     if table.definition["bound"]:
-        return goal  # it follows the whole table's
+        return goal  # it follows the partitioned table's
     using = replace(goal, keeps={**goal.keeps, "using": of(back.cast, back.name)})
-    if rule := work.rule(table.address, there.name):
-        fitting.write_known(work, there)
+    if rule := work.rule(table.address, actual.name):
+        fitting.write_known(work, actual)
         return fitting.ruled(work, goal, back, rule) or using
     is_proven = fitting.is_proven(work, back)
     misfit = f"NOT {back.fits}" if is_proven else fitting.EVERY
     count, rows = fitting.found(work, back, misfit)
-    decided = work.misfits(table.address, there.name)
+    decided = work.misfits(table.address, actual.name)
     if not count and not fitting.is_unfit(work, back):
         return using
     if back.made and back.column.definition["type"].removesuffix("[]") in [each.address for each in work.remade]:
-        rows = rows or fitting.unfit_rows(work, back)  # whether a value fits is not known once its type is made again
+        rows = rows or fitting.unfit_rows(work, back)  # fit is unknown once the type is recreated
     elif not count:
-        if fitting.write_known(work, there):
-            values = back.values if is_proven else f"NULL::{back.old}"  # there may be no cast at all
+        if fitting.write_known(work, actual):
+            values = back.values if is_proven else f"NULL::{back.old}"  # a cast may not exist
             return replace(goal, keeps={**goal.keeps, "using": values})
         rows = fitting.unfit_rows(work, back)
     elif decided == KEEP:
@@ -95,32 +95,32 @@ def _converted(work: Work, goal: Object, back: Back) -> Object:
     elif is_value(decided):
         if not (found := fitting.replaced(work, goal, back, decided, misfit)):
             return using
-        fitting.note_proven(work, there) if is_proven else fitting.write_known(work, there)
+        fitting.note_proven(work, actual) if is_proven else fitting.write_known(work, actual)
         what = f"do not fit {back.old}" if is_proven else f"cannot be turned into {back.old} by a cast"
-        work.reversal.replace_misfits(f"{table.address}.{there.name}", what, decided, count, rows)
+        work.reversal.replace_misfits(f"{table.address}.{actual.name}", what, decided, count, rows)
         return found
-    work.reversal.refuse(there.name, f"values of {there.address} do not fit {back.old}", rows)
+    work.reversal.refuse(actual.name, f"values of {actual.address} do not fit {back.old}", rows)
     return using
 
 
 def _kept(work: Work, goal: Object, back: Back, found: tuple[int, list[str]], *, is_proven: bool) -> Object:
-    """The column with the type that it has by now, where that holds all that it held; refused where it does not."""
-    there, new = back.column, back.column.definition["type"]
+    """Return the column with its present type, if that holds all earlier values; refuse otherwise."""
+    actual, new = back.column, back.column.definition["type"]
     count, rows = found
     why = f"values do not fit {back.old}"
     if not is_proven or fitting.is_rewritten(work, back):
         problem = "the migration changed its values too"
-    elif not back.is_there or not _is_wider(work, back.old, new):
+    elif not back.exists or not _is_wider(work, back.old, new):
         problem = f"old code cannot use {new} as it does {back.old}"
     else:
-        work.reversal.keep_misfits(f"{short(there.address)} keeps its type {new}", why, count, rows)
-        return replace(goal, definition={**goal.definition, **{part: there.definition[part] for part in OF_TYPE}})
-    work.reversal.refuse(there.name, f"{why}, and it cannot keep its type: {problem}", rows)
+        work.reversal.keep_misfits(f"{short(actual.address)} keeps its type {new}", why, count, rows)
+        return replace(goal, definition={**goal.definition, **{part: actual.definition[part] for part in OF_TYPE}})
+    work.reversal.refuse(actual.name, f"{why}, and it cannot keep its type: {problem}", rows)
     return goal
 
 
 def _is_wider(work: Work, old: str, new: str) -> bool:
-    """Whether a type takes all values of another as they are: one that is longer, or that the server casts to unasked."""
+    """Report whether a type holds all values of another: it is longer, or the server casts to it implicitly."""
     if old.endswith("[]") != new.endswith("[]"):
         return False
     names = [_LENGTHS.sub("", each.removesuffix("[]")) for each in (old, new)]

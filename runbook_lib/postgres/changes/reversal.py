@@ -1,6 +1,6 @@
-"""Takes back, on a scratch copy of the live database, what led from one state of it to another; what worked can be applied.
+"""Undoes, on a scratch copy of the live database, the change from one state to another; the result can be applied.
 
-The same merge serves a rollback (before and after the migrations, live now) and its undo (before and after the rollback).
+The same merge does a rollback (states before and after the migrations) and its undo (states before and after the rollback).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from runbook_lib.postgres.changes.reconcile import Reconciler
 from runbook_lib.postgres.changes.rows import SCRATCH, execute
 from runbook_lib.postgres.changes.work import Reversal, Work, said
 
-LOOSE = ("constraint", "index", "view", "trigger", "rule", "policy", "statistics")  # away while values are put back
-FIRST = ("schema", "extension", "type", "table", "column", "sequence")  # made before values are put back
+LOOSE = ("constraint", "index", "view", "trigger", "rule", "policy", "statistics")  # dropped while values are restored
+FIRST = ("schema", "extension", "type", "table", "column", "sequence")  # created before values are restored
 
 
 def reverse(
@@ -42,14 +42,14 @@ def reverse(
     renamed: Renames = renames,
     decide: Mapping[str, Decision] | None = None,
 ) -> Reversal:
-    """Take back what led from `before` to `after`, on a copy of the live database. Changes `copy`, which is scratch.
+    """Undo the change from `before` to `after` on a copy of the live database. Changes `copy`, which is scratch.
 
     Args:
         before: The state before.
-        after: The state after, a scratch copy; things have their names from before in it meanwhile.
+        after: The state after, a scratch copy; its objects get their earlier names during the work.
         copy: A copy of the live database, outside of a transaction.
-        scripts: The migrations' SQL, which tells whether values moved.
-        renamed: What finds the renames; by OIDs, where `after` is a copy of `before`.
+        scripts: The migrations' SQL, which shows whether values moved.
+        renamed: Finds the renames; by OIDs if `after` is a copy of `before`.
         decide: What a person decided, by table or column.
     """
     reversal = Reversal()
@@ -94,7 +94,7 @@ def _tried(work: Work, before: Connection) -> None:
 
 
 def _refuse_unknown(work: Work) -> None:
-    """Refuse decisions about what was not there before."""
+    """Refuse decisions about objects that did not exist before."""
     there = {short(each.address) for kind in ("table", "column") for each in work.was.of(kind)}
     fitted = {short(each.address) for each in work.was.of("column")} | {
         short(f"{each.parent.partition(' ')[2]}.{quote(each.name)}")
@@ -103,17 +103,17 @@ def _refuse_unknown(work: Work) -> None:
     }
     for name, decision in work.decide.items():
         if decision.misfits is not None and name not in fitted:
-            work.reversal.refuse(name, "a plan decides its misfits, and no column, constraint or index was so called before")
+            work.reversal.refuse(name, "a plan decides its misfits, but no column, constraint or index had this name before")
         elif decision.misfits is None:
             for thing in (name, *(f"{name}.{column}" for column in decision.columns)):
                 if thing not in there:
-                    work.reversal.refuse(thing, "a plan decides it, and it was not there before")
+                    work.reversal.refuse(thing, "a plan decides it, but it did not exist before")
 
 
 def _rename(
     was: Catalog, made: Catalog, after: Connection, reconciler: Reconciler, reversal: Reversal, renamed: Renames
 ) -> Catalog:
-    """Give everything its name from before, tables before what is in them; returns what the second state is then."""
+    """Restore all earlier names, tables first; return the second state's resulting catalog."""
     if not renamed(was, made):
         return made
     for kinds in (("schema",), tuple(KINDS.keys() - {"schema", *IN_A_TABLE}), IN_A_TABLE):
@@ -131,13 +131,13 @@ def _rename(
             reversal.refuse(", ".join(each.after.name for each in found), said(error))
         for each in found:
             if there[each.before.id] is None and live.get(each.before.key) is None:
-                reversal.refuse(each.after.name, f"{each.after.key} was renamed, and is not there any more")
+                reversal.refuse(each.after.name, f"{each.after.key} was renamed, and no longer exists")
         made = catalog_of(after)
     return made
 
 
 def _make_schemas(found: Sequence[Rename], after: Connection, reconciler: Reconciler) -> None:
-    """Make the schemas that things move back to."""
+    """Create the schemas that objects move back to."""
     for schema in {each.before.schema for each in found if each.before.schema != each.after.schema and each.before.schema}:
         made = f"CREATE SCHEMA {quote(schema)}"
         if f"schema {schema}" not in reconciler.catalog().objects:
@@ -160,7 +160,7 @@ def _act(work: Work) -> None:
     with writing.triggers_off(work):
         writing.put_back(work)
         misfits.settle(work)
-    work.reversal.goal = _wanted(work)
+    work.reversal.goal = _expected(work)
     work.reconciler.reach(work.reversal.goal, whole=True)
     failures = dict(work.reconciler.failures)
     if not failures:
@@ -169,15 +169,15 @@ def _act(work: Work) -> None:
             try:
                 work.reconciler.run(f"DROP TYPE {SCRATCH}.{quote(each.name)}")
             except psycopg.Error as error:
-                work.reversal.refuse(each.name, f"it cannot be made again: {said(error)} {error.diag.message_detail}")
+                work.reversal.refuse(each.name, f"it cannot be recreated: {said(error)} {error.diag.message_detail}")
     for key, failure in failures.items():
         _refuse(work, key, failure)
     if not work.reversal.refusals and (left := differences(work.reversal.goal, work.reconciler.catalog().objects)):
         work.reversal.refuse(left[0].partition(" ")[2], f"the catalog would not be as it was: {', '.join(left)}")
 
 
-def _wanted(work: Work) -> dict[str, Object]:
-    """All that is to be in the catalog afterwards."""
+def _expected(work: Work) -> dict[str, Object]:
+    """Return all objects expected in the catalog afterwards."""
 
     def goes(each: Object) -> bool:
         with_it = each.kind in ("rights", "comment", "sequence")
@@ -188,7 +188,7 @@ def _wanted(work: Work) -> dict[str, Object]:
 
 
 def _loosened(work: Work) -> dict[str, Object]:
-    """What is to be in the catalog while values are put back: nothing that they could violate, all that may hold them."""
+    """Return the catalog for restoring values: without what they could violate, with all that may hold them."""
     found: dict[str, Object] = {}
     for key, each in work.live.objects.items():
         goal = work.goal.get(key, each)
@@ -197,7 +197,7 @@ def _loosened(work: Work) -> dict[str, Object]:
         elif each.kind in LOOSE:
             continue
         elif goal is None:
-            found[key] = _alone(each) if each.kind == "table" else work.meanwhile.get(key, each)
+            found[key] = _as_plain_table(each) if each.kind == "table" else work.meanwhile.get(key, each)
         elif each.kind == "column":
             found[key] = _bare(goal, each)
         else:
@@ -210,7 +210,7 @@ def _loosened(work: Work) -> dict[str, Object]:
             without = replace(goal, definition={**goal.definition, "default": None})
             found[key] = _bare(goal, None) if in_place else without
         elif goal.kind == "table" and not writing.is_replaced(work, goal.definition["inherits"] or []):
-            found[key] = _alone(goal)
+            found[key] = _as_plain_table(goal)
         elif goal.kind == "sequence":
             found[key] = replace(goal, definition={**goal.definition, "owned by": None})
         else:
@@ -218,15 +218,15 @@ def _loosened(work: Work) -> dict[str, Object]:
     return found
 
 
-def _alone(table: Object) -> Object:
-    """A partition as a table of its own; any other table as it is."""
+def _as_plain_table(table: Object) -> Object:
+    """Return a partition as a plain table; any other table as it is."""
     if not table.definition["bound"]:
         return table
     return replace(table, definition={**table.definition, "bound": None, "inherits": None})
 
 
 def _bare(column: Object, there: Object | None) -> Object:
-    """A column as it can be while it is not filled yet."""
+    """Return a column as it can be before it is filled."""
     of = column.definition
     if there is not None and there.definition["identity"] != of["identity"]:
         return replace(column, definition={**of, "identity": None, "sequence": None, "default": None})
@@ -242,7 +242,7 @@ def _refuse(work: Work, key: str, error: psycopg.Error) -> None:
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail and goal.kind == "index" else ""
         work.reversal.refuse(name, f"rows do not satisfy it: {said(error)}{detail}", _violating(work, goal))
     elif key in work.live.objects and key not in work.goal:
-        work.reversal.refuse(name, f"it is not the feature's, and depends on what would go: {said(error)}")
+        work.reversal.refuse(name, f"it is not the feature's, and depends on what would be dropped: {said(error)}")
     else:
         action = "dropped" if work.goal.get(key) is None else "brought back"
         detail = (error.diag.message_detail or "").replace("\n", "; ")
@@ -250,7 +250,7 @@ def _refuse(work: Work, key: str, error: psycopg.Error) -> None:
 
 
 def _violating(work: Work, goal: Object) -> list[str]:
-    """The keys of rows that a constraint, a unique index, or a column's NOT NULL, would not let in."""
+    """Return the keys of rows that violate a constraint, a unique index, or a column's NOT NULL."""
     table = work.was.get(goal.parent) or work.live.get(goal.parent)
     condition = misfits.violation(goal, table) if table else ""
     return work.keys_where(table, condition) if table and condition else []

@@ -1,4 +1,4 @@
-"""Comments on objects and rights to them."""
+"""Comments and rights on objects."""
 
 from runbook_lib.postgres.changes.objects import KEY, Catalog, Kind, Object, literal
 
@@ -8,7 +8,7 @@ _OWN = "('pg_catalog', 'information_schema', 'pg_toast', 'runbook')"
 
 
 class Comments(Kind):
-    """Comments on whatever users made."""
+    """Comments on any object that users made."""
 
     name = "comment"
     query = f"""
@@ -22,25 +22,25 @@ class Comments(Kind):
           AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
         ORDER BY 1"""  # OIDs below 16384 are PostgreSQL's own
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Write it."""
-        return [f"COMMENT ON {_commented(wanted)} IS {literal(wanted.definition['text'])}"]
+        return [f"COMMENT ON {_commented(expected)} IS {literal(expected.definition['text'])}"]
 
-    def drop(self, there: Object) -> list[str]:
-        """Take it away."""
-        return [f"COMMENT ON {_commented(there)} IS NULL"]
+    def drop(self, actual: Object) -> list[str]:
+        """Remove it."""
+        return [f"COMMENT ON {_commented(actual)} IS NULL"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Write another."""
-        return self.create(wanted, catalog)
+        return self.create(expected, catalog)
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """A comment goes with what it is on."""
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Return nothing: a comment moves with its object."""
         return []
 
 
 class Rights(Kind):
-    """What is granted, to each role a list of privileges; what the owner has by itself is left out."""
+    """Granted privileges, a list for each role, except the owner's own."""
 
     name = "rights"
     query = f"""
@@ -83,20 +83,20 @@ class Rights(Kind):
         GROUP BY 1, 2, 3, 4, 5, 7
         ORDER BY 1"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Grant all of them."""
-        return _difference(wanted, {}, wanted.definition)
+        return _difference(expected, {}, expected.definition)
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Revoke all of them."""
-        return _difference(there, there.definition, {})
+        return _difference(actual, actual.definition, {})
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Grant and revoke what differs."""
-        return _difference(there, there.definition, wanted.definition)
+        return _difference(actual, actual.definition, expected.definition)
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Rights go with what they are on."""
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Return nothing: rights move with their object."""
         return []
 
 

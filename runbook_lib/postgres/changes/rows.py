@@ -1,4 +1,4 @@
-"""Tables of texts that hold the rows of a state of a database, to be compared with those of another by their keys."""
+"""Loads the rows of database states into tables of texts, and compares them by their keys."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runbook_lib.postgres.changes.objects import USERS, Catalog, Object, literal
 from runbook_lib.postgres.connection import copied
 from runbook_lib.postgres.text_settings import pin
 
-SCRATCH = "runbook"  # the schema of what is kept for a reversal
-CELLS = f"{SCRATCH}.cells"  # the values to be written, by table, column and key
-GONE = f"{SCRATCH}.gone"  # the keys of rows to be deleted
+SCRATCH = "runbook"  # the schema of a reversal's own tables
+CELLS = f"{SCRATCH}.cells"  # the values to write, by table, column and key
+GONE = f"{SCRATCH}.gone"  # the keys of rows to delete
 RULED = f"{SCRATCH}.ruled"  # the keys of rows whose value a person decided, by table and column
 EMPTY = "0"  # the sum over no rows
 PROVEN = f"{SCRATCH}.proven"  # the ids of columns whose cast back is proven, though decided values differ from it
-ORIGINAL = "was "  # before the name of a key column: what it held before migrations changed it
+ORIGINAL = "was "  # prefix of a key column's name, for its values before the migrations changed it
 
 _REKEYED = f"""
     CREATE SCHEMA IF NOT EXISTS {SCRATCH};
@@ -56,7 +56,7 @@ _WATCH = f"""{_REKEYED};
 
 @contextmanager
 def keys_watched(connection: Connection) -> Iterator[None]:
-    """Note, while a block runs migrations, which rows get another primary key. Changes the scratch database."""
+    """Record, while a block runs migrations, which rows get another primary key. Changes the scratch database."""
     execute(connection, _WATCH)
     yield
     listed = "SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'runbook_rekeyed' AND tgparentid = 0"
@@ -67,18 +67,18 @@ def keys_watched(connection: Connection) -> Iterator[None]:
 
 
 def proven(connection: Connection) -> frozenset[str]:
-    """The ids of columns whose cast a rollback found to be proven. Read-only."""
+    """Return the ids of columns whose cast a rollback has proven. Read-only."""
     if not execute(connection, f"SELECT 1 AS n FROM pg_class WHERE oid = to_regclass('{PROVEN}')"):
         return frozenset()
     return frozenset(str(row["col"]) for row in execute(connection, f"SELECT col FROM {PROVEN}"))
 
 
 def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list[str]]]:
-    """The keys that rows of a table had, and the ones that migrations gave them, as `keys_watched` noted. Read-only."""
+    """Return rows' earlier keys and those that migrations gave them, as `keys_watched` recorded. Read-only."""
     if not execute(connection, f"SELECT 1 AS n FROM pg_class WHERE oid = to_regclass('{SCRATCH}.rekeyed')"):
         return []
     asked = f"SELECT before, after FROM {SCRATCH}.rekeyed WHERE relation = {table.id} ORDER BY place"
-    first: dict[tuple[str, ...], tuple[str, ...]] = {}  # the key of now -> the one of before
+    first: dict[tuple[str, ...], tuple[str, ...]] = {}  # present key -> earlier key
     for row in execute(connection, asked):
         before, after = (tuple(str(each) for each in _list(row[name])) for name in ("before", "after"))
         first[after] = first.pop(before, before)
@@ -86,7 +86,7 @@ def rekeyed(connection: Connection, table: Object) -> list[tuple[list[str], list
 
 
 def note_rekeyed(connection: Connection, found: Mapping[str, Iterable[tuple[list[str], list[str]]]]) -> None:
-    """Note, by the OID of their table, which rows got another key, as `keys_watched` does. Changes the scratch database."""
+    """Record, by their table's OID, which rows got another key, as `keys_watched` does. Changes the scratch database."""
     execute(connection, _REKEYED)
     for relation, keys in found.items():
         for before, after in keys:
@@ -100,7 +100,7 @@ def _list(value: object) -> list[object]:
 
 @dataclass(frozen=True)
 class Source:
-    """A table in one of the states: a connection to it, its name there, and its columns by their names from before."""
+    """A table in one of the states: a connection, its name in that state, and its columns by their names from before."""
 
     connection: Connection
     table: str
@@ -109,25 +109,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Sides:
-    """One table from before in three states, loaded as text tables; `key` is empty where nothing tells its rows apart."""
+    """One table from before in three states, loaded as text tables; `key` is empty if no key identifies its rows."""
 
     name: str
     place: int
     table: Object
-    columns: Sequence[str]  # those that all the states have
-    dropped: Sequence[str]  # those that only the first has
+    columns: Sequence[str]  # in all the states
+    dropped: Sequence[str]  # in the first state only
     key: Sequence[str] = ()
 
     def of(self, state: str) -> str:
-        """The text table that holds a state."""
+        """Name the text table that holds a state."""
         return f'"{SCRATCH}"."{state}_{self.place}"'
 
     def on(self, left: str, right: str) -> str:
-        """The condition that two rows have one key."""
+        """Build the condition that two rows have the same key."""
         return " AND ".join(f"{left}.{quote(k)} = {right}.{quote(k)}" for k in self.key)
 
     def keys(self, alias: str) -> str:
-        """The key as an array of texts."""
+        """Return SQL of the key as an array of texts."""
         return f"ARRAY[{', '.join(f'{alias}.{quote(k)}' for k in self.key)}]"
 
 
@@ -150,7 +150,7 @@ def load(connection: Connection, name: str, source: Source) -> None:
 
 
 def is_key(connection: Connection, tables: Iterable[str], columns: Sequence[str]) -> bool:
-    """Whether columns tell apart all rows of some text tables, with no NULL among them. Read-only."""
+    """Report whether columns identify every row of some text tables, with no NULLs. Read-only."""
     listed = ", ".join(map(quote, columns))
     for table in tables:
         nulls = " OR ".join(f"{quote(each)} IS NULL" for each in columns)
@@ -163,14 +163,14 @@ def is_key(connection: Connection, tables: Iterable[str], columns: Sequence[str]
 
 
 def candidates(catalog: Catalog, table: Object) -> list[list[str]]:
-    """The columns that tell a table's rows apart: of its primary key, its other constraints, its unique indexes. Pure."""
+    """List a table's candidate keys: its primary key, its other constraints, its unique indexes. Pure."""
     found = [each for each in catalog.parts(table, "constraint") if each.definition["type"] in ("p", "u")]
     keys = [each.keeps["columns"] for each in sorted(found, key=lambda each: each.definition["type"])]
     return keys + [each.keeps["key"] for each in catalog.parts(table, "index") if each.keeps["key"]]
 
 
 def same_rows(connection: Connection, sides: Sides, one: str, other: str) -> bool:
-    """Whether two states hold the same rows, however often each. Read-only."""
+    """Report whether two states hold the same rows, duplicates included. Read-only."""
     columns = ", ".join(map(quote, [*sides.columns]))
     both = [
         f"(SELECT {columns} FROM {a} EXCEPT ALL SELECT {columns} FROM {b})"
@@ -181,7 +181,7 @@ def same_rows(connection: Connection, sides: Sides, one: str, other: str) -> boo
 
 
 def row_sums(connection: Connection, tables: Sequence[Object]) -> dict[str, object]:
-    """A sum over the rows of each table, by its address; equal where the rows are, in whatever order. Read-only."""
+    """Sum the rows of each table, by its address; equal sums mean equal rows, in whatever order. Read-only."""
     hashed = ", ".join(f"sum(hashtextextended(x::text, {seed})::numeric)" for seed in (0, 1))
     found: dict[str, object] = {each.address: EMPTY for each in tables}
     parts = [
@@ -196,7 +196,7 @@ def row_sums(connection: Connection, tables: Sequence[Object]) -> dict[str, obje
 
 
 def _with_pages(connection: Connection, tables: Sequence[Object]) -> list[Object]:
-    """The tables that may have rows: all but the plain ones of which nothing was ever written to the disk. Read-only."""
+    """Select the tables that may have rows: all except plain tables with an empty file on disk. Read-only."""
     asked = """SELECT t.name FROM unnest(%s::text[]) t(name) JOIN pg_class c ON c.oid = t.name::regclass
         JOIN pg_am a ON a.oid = c.relam WHERE c.relkind = 'r' AND a.amname = 'heap' AND pg_relation_size(c.oid) = 0"""
     empty = {row["name"] for row in execute(connection, asked, [each.quoted for each in tables])}
@@ -204,7 +204,7 @@ def _with_pages(connection: Connection, tables: Sequence[Object]) -> list[Object
 
 
 def row_differences(one: Connection, other: Connection, catalog: Catalog, left_out: Collection[str] = ()) -> list[str]:
-    """The tables of a catalog, but for some, whose rows differ between two databases, as text.
+    """List the tables of a catalog, except some, whose rows as text differ between two databases.
 
     Changes the scratch schema of the first.
     """
@@ -231,11 +231,11 @@ def row_differences(one: Connection, other: Connection, catalog: Catalog, left_o
 
 
 def quoted_list(names: Iterable[str]) -> str:
-    """Names as SQL lists them. Pure."""
+    """Quote names as an SQL list. Pure."""
     return ", ".join(map(quote, names))
 
 
 def execute(connection: Connection, query: str, *parameters: object) -> list[dict[str, object]]:
-    """Execute a statement that was put together of names, and fetch what it returns. Changes what it changes."""
+    """Execute a statement built from names, and fetch its rows. Changes what the statement changes."""
     cursor = connection.execute(sql.SQL(query), parameters or None)
     return cursor.fetchall() if cursor.description else []

@@ -1,4 +1,4 @@
-"""One digest of a database's schema, the same wherever the same migrations made it."""
+"""Computes a digest of a database's schema that is the same wherever the same migrations made it."""
 
 import hashlib
 import json
@@ -8,12 +8,12 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.changes.kinds import catalog_of
 from runbook_lib.postgres.changes.objects import Catalog, Object
 
-OF_THE_PLACE = ("rights", "comment", "other", "extension")  # kinds that differ between places of one release
+OF_THE_PLACE = ("rights", "comment", "other", "extension")  # kinds that differ between installations of one release
 OWNER = "owner"
 
 
 def schema_digest(connection: Connection, histories: Collection[tuple[str, str]] = ()) -> str:
-    """The SHA-256 of all that migrations make: no owners and rights, no partitions, no tables of migration tools. Read-only.
+    """Hash all that migrations make, without owners, rights, partitions and migration tools' tables. Read-only.
 
     Args:
         connection: To the database.
@@ -31,7 +31,7 @@ def schema_digest(connection: Connection, histories: Collection[tuple[str, str]]
 
 
 def _within(each: Object, tables: Collection[str], catalog: Catalog) -> bool:
-    """Whether an object is one of some tables, or belongs to one. Pure."""
+    """Report whether an object is one of some tables, or belongs to one. Pure."""
     if each.key in tables:
         return True
     parent = catalog.get(each.parent)

@@ -1,4 +1,4 @@
-"""The state that a rollback of data alone leads to: the schema after the migrations, with the rows from before them."""
+"""Builds the state after a rollback of data only: the schema after the migrations, with the rows from before them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runbook_lib.postgres.changes.rows import SCRATCH, Source, candidates, execu
 from runbook_lib.postgres.changes.work import said
 from runbook_lib.postgres.text_settings import pin
 
-GONE = "it was dropped, so its values from before have no place in the schema that stays"
+GONE = "it was dropped, so the schema that stays cannot hold its earlier values"
 
 
 @dataclass
@@ -28,27 +28,27 @@ class _Table:
     key: list[str] = field(default_factory=list)
 
     def of(self, state: str) -> str:
-        """The text table that holds a state."""
+        """Name the text table that holds a state."""
         return f'{SCRATCH}."{state} {self.place}"'
 
     def typed(self, column: str) -> str:
-        """A column's value from before, in the type of now."""
+        """Return SQL of a column's earlier value in its present type."""
         return f"w.{quote(column)}::{self.common[column].definition['type']}"
 
     def on(self, other: str) -> str:
-        """The condition that a row has the key of a row from before."""
+        """Build the condition that a row has the key of an earlier row."""
         if other == "t":
             return " AND ".join(f"t.{quote(each)} = {self.typed(each)}" for each in self.key)
         return " AND ".join(f"{other}.{quote(each)} = w.{quote(each)}" for each in self.key)
 
 
 def bring_rows_back(before: Connection, kept: Connection, histories: Collection[str]) -> list[Refusal]:
-    """Give a copy of the state after the rows from before: why that cannot be, an entry each. Changes the copy.
+    """Give a copy of the state after the rows from before; return why that fails, if it does. Changes the copy.
 
     Args:
         before: The state before.
         kept: The copy.
-        histories: Tables in which tools record migrations, by name: what they record is the schema, so their rows stay.
+        histories: Tables in which tools record migrations, by name. They describe the schema, so their rows stay.
     """
     was, made = catalog_of(before), catalog_of(kept)
     if refused := _dropped(was, made):
@@ -57,7 +57,7 @@ def bring_rows_back(before: Connection, kept: Connection, histories: Collection[
         execute(kept, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
         with kept.transaction():
             pin(kept, local=True, search_path="", row_security="off")
-            execute(kept, "SET LOCAL session_replication_role = replica")  # no trigger acts, and order does not matter
+            execute(kept, "SET LOCAL session_replication_role = replica")  # no trigger fires, and order does not matter
             for place, table in enumerate(made.of("table")):
                 if not table.definition["bound"] and table.name not in histories:
                     refused += _bring_back(before, kept, was, made, table, place)
@@ -71,7 +71,7 @@ def bring_rows_back(before: Connection, kept: Connection, histories: Collection[
 
 
 def _dropped(was: Catalog, made: Catalog) -> list[Refusal]:
-    """What has no place any more; what was made again under its name has another identity."""
+    """Refuse what no longer exists; an object recreated under the same name is another object."""
     gone = [each for kind in ("table", "column") for each in was.of(kind) if f"{kind} {each.id}" not in made.by_id]
     tables = {each.key for each in gone if each.kind == "table"}
     return [Refusal(short(each.address), GONE) for each in gone if each.parent not in tables]
@@ -110,7 +110,7 @@ def _bring_back(
 
 
 def _relabel(kept: Connection, was: Catalog, made: Catalog, table: _Table) -> None:
-    """Give values of enums the labels that these have now."""
+    """Give enum values their present labels."""
     labels = {each.after.address: each.labels for each in renames(was, made) if each.labels}
     for name, column in table.common.items():
         if renamed := labels.get(column.definition["type"]):
@@ -136,7 +136,7 @@ def _differs(kept: Connection, table: _Table, column: str) -> bool:
 
 
 def _write(kept: Connection, table: _Table, created: list[Object]) -> None:
-    """Bring rows and values back, and empty what was created for them."""
+    """Restore rows and values, reset created columns to their defaults, and delete later rows."""
     rows, was = table.made.rows, f"{table.of('was')} w"
     terms = ", ".join(map(table.typed, table.common))
     missing = f"NOT EXISTS (SELECT FROM {table.of('made')} m WHERE {table.on('m')})"

@@ -13,21 +13,21 @@ class Schemas(Kind):
                jsonb_build_object('owner', pg_get_userbyid(n.nspowner)) AS definition, jsonb_build_object() AS keeps
         FROM pg_namespace n WHERE {USERS} AND {of_no_extension("pg_namespace", "n.oid")} ORDER BY n.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        return [f"CREATE SCHEMA {quote(wanted.name)}"]
+        return [f"CREATE SCHEMA {quote(expected.name)}"]
 
-    def drop(self, there: Object) -> list[str]:
-        """Drop it, once it is empty."""
-        return [f"DROP SCHEMA {quote(there.name)}"]
+    def drop(self, actual: Object) -> list[str]:
+        """Drop it once it is empty."""
+        return [f"DROP SCHEMA {quote(actual.name)}"]
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it."""
-        return f"SCHEMA {quote(there.name)}"
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER."""
+        return f"SCHEMA {quote(actual.name)}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name."""
-        return [f"ALTER SCHEMA {quote(there.name)} RENAME TO {quote(wanted.name)}"]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it."""
+        return [f"ALTER SCHEMA {quote(actual.name)} RENAME TO {quote(expected.name)}"]
 
 
 class Extensions(Kind):
@@ -39,26 +39,26 @@ class Extensions(Kind):
                jsonb_build_object('schema', n.nspname, 'version', e.extversion) AS definition, jsonb_build_object() AS keeps
         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql' ORDER BY e.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
-        """Make it, in the version that it had."""
-        of = wanted.definition
-        return [f"CREATE EXTENSION {quote(wanted.name)} SCHEMA {quote(of['schema'])} VERSION {quote(of['version'])}"]
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
+        """Create it in the version that it had."""
+        of = expected.definition
+        return [f"CREATE EXTENSION {quote(expected.name)} SCHEMA {quote(of['schema'])} VERSION {quote(of['version'])}"]
 
-    def drop(self, there: Object) -> list[str]:
-        """Drop it, once nothing uses it."""
-        return [f"DROP EXTENSION {quote(there.name)}"]
+    def drop(self, actual: Object) -> list[str]:
+        """Drop it once nothing uses it."""
+        return [f"DROP EXTENSION {quote(actual.name)}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Update it to another version, and move it."""
-        differ, made = changed(there, wanted), list[str]()
+        differ, made = changed(actual, expected), list[str]()
         if "version" in differ:
-            made.append(f"ALTER EXTENSION {quote(there.name)} UPDATE TO {quote(wanted.definition['version'])}")
+            made.append(f"ALTER EXTENSION {quote(actual.name)} UPDATE TO {quote(expected.definition['version'])}")
         if "schema" in differ:
-            made.append(f"ALTER EXTENSION {quote(there.name)} SET SCHEMA {quote(wanted.definition['schema'])}")
+            made.append(f"ALTER EXTENSION {quote(actual.name)} SET SCHEMA {quote(expected.definition['schema'])}")
         return made
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """An extension keeps its name."""
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Return nothing: an extension keeps its name."""
         return []
 
 
@@ -76,22 +76,22 @@ class Statistics(Kind):
         FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
         WHERE {USERS} AND {of_no_extension("pg_statistic_ext", "s.oid")} ORDER BY s.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        return [wanted.definition["text"], *self._target(wanted)]
+        return [expected.definition["text"], *self._target(expected)]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP STATISTICS {there.quoted}"]
+        return [f"DROP STATISTICS {actual.quoted}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Set its target."""
-        return self._target(wanted) if changed(there, wanted) == {"target"} else None
+        return self._target(expected) if changed(actual, expected) == {"target"} else None
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name and schema."""
-        return moved("STATISTICS", there, wanted)
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it and move it to its schema."""
+        return moved("STATISTICS", actual, expected)
 
-    def _target(self, wanted: Object) -> list[str]:
-        target = wanted.definition["target"]
-        return [] if target is None else [f"ALTER STATISTICS {wanted.quoted} SET STATISTICS {target}"]
+    def _target(self, expected: Object) -> list[str]:
+        target = expected.definition["target"]
+        return [] if target is None else [f"ALTER STATISTICS {expected.quoted} SET STATISTICS {target}"]

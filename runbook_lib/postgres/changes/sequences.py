@@ -1,11 +1,11 @@
-"""Sequences, but for those of identity columns."""
+"""Sequences, except those of identity columns."""
 
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, of_no_extension
 from runbook_lib.postgres.changes.tables import moved
 
 
 class Sequences(Kind):
-    """Sequences by their settings; how far they are is a value, never put back."""
+    """Sequences by their settings; their position is a value, and is never set back."""
 
     name = "sequence"
     query = f"""
@@ -28,39 +28,39 @@ class Sequences(Kind):
               SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')
         ORDER BY c.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
-        """Make it, owned by nothing yet: the column may come later."""
-        of = wanted.definition
-        made = [f"CREATE SEQUENCE {wanted.quoted} AS {of['type']} {_settings(wanted)} START WITH {of['start']}"]
-        if wanted.keeps["last"] is not None:
-            made.append(f"SELECT setval('{wanted.quoted.replace(chr(39), chr(39) * 2)}', {wanted.keeps['last']})")
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
+        """Create it, owned by no column yet: the column may come later."""
+        of = expected.definition
+        made = [f"CREATE SEQUENCE {expected.quoted} AS {of['type']} {_settings(expected)} START WITH {of['start']}"]
+        if expected.keeps["last"] is not None:
+            made.append(f"SELECT setval('{expected.quoted.replace(chr(39), chr(39) * 2)}', {expected.keeps['last']})")
         return made
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP SEQUENCE {there.quoted}"]
+        return [f"DROP SEQUENCE {actual.quoted}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Change its settings."""
-        differ, of, made = changed(there, wanted), wanted.definition, list[str]()
+        differ, of, made = changed(actual, expected), expected.definition, list[str]()
         if differ - {"owned by"}:
             typed = f"AS {of['type']} " if "type" in differ else ""
-            made.append(f"ALTER SEQUENCE {there.quoted} {typed}{_settings(wanted)} START WITH {of['start']}")
+            made.append(f"ALTER SEQUENCE {actual.quoted} {typed}{_settings(expected)} START WITH {of['start']}")
         if "owned by" in differ:
-            made.append(f"ALTER SEQUENCE {there.quoted} OWNED BY {of['owned by'] or 'NONE'}")
+            made.append(f"ALTER SEQUENCE {actual.quoted} OWNED BY {of['owned by'] or 'NONE'}")
         return made
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it."""
-        return f"SEQUENCE {there.quoted}"
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER."""
+        return f"SEQUENCE {actual.quoted}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name and schema."""
-        return moved("SEQUENCE", there, wanted)
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it and move it to its schema."""
+        return moved("SEQUENCE", actual, expected)
 
 
-def _settings(wanted: Object) -> str:
-    of = wanted.definition
+def _settings(expected: Object) -> str:
+    of = expected.definition
     return (
         f"INCREMENT BY {of['increment']} MINVALUE {of['min']} MAXVALUE {of['max']} CACHE {of['cache']} "
         f"{'CYCLE' if of['cycle'] else 'NO CYCLE'}"

@@ -6,7 +6,7 @@ _REPLICA = {"d": "DEFAULT", "n": "NOTHING", "f": "FULL"}
 
 
 class Tables(Kind):
-    """Tables; columns, constraints and the rest are objects of their own."""
+    """Tables; columns, constraints and the rest are separate objects."""
 
     name = "table"
     query = f"""
@@ -28,15 +28,15 @@ class Tables(Kind):
         WHERE {USERS} AND c.relkind IN ('r', 'p') AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY c.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
-        """Make it with its columns, without defaults; a partition is attached."""
-        of = wanted.definition
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
+        """Create it with its columns, without defaults; attach a partition."""
+        of = expected.definition
         unlogged = "UNLOGGED " if of["persistence"] == "u" else ""
         inherits = [] if of["bound"] else of["inherits"] or []
         columns = ", ".join(
-            inline(each) for each in catalog.parts(wanted, "column") if each.keeps["local"] or wanted.keeps["partition"]
+            inline(each) for each in catalog.parts(expected, "column") if each.keeps["local"] or expected.keeps["partition"]
         )
-        statement = f"CREATE {unlogged}TABLE {wanted.quoted} ({columns})"
+        statement = f"CREATE {unlogged}TABLE {expected.quoted} ({columns})"
         if inherits:
             statement += f" INHERITS ({', '.join(inherits)})"
         if of["partitioned by"]:
@@ -45,70 +45,70 @@ class Tables(Kind):
             statement += f" USING {quote(of['access method'])}"
         if of["options"]:
             statement += f" WITH ({_options(of['options'])})"
-        made = [statement, *_security(wanted)]
+        made = [statement, *_security(expected)]
         if of["bound"]:
-            made.append(f"ALTER TABLE {of['inherits'][0]} ATTACH PARTITION {wanted.quoted} {of['bound']}")
+            made.append(f"ALTER TABLE {of['inherits'][0]} ATTACH PARTITION {expected.quoted} {of['bound']}")
         return made
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP TABLE {there.quoted}"]
+        return [f"DROP TABLE {actual.quoted}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
-        """Change settings in place; a plain table does not become a partitioned one."""
-        differ = changed(there, wanted)
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
+        """Change settings in place; a plain table cannot become a partitioned one."""
+        differ = changed(actual, expected)
         if differ - {"persistence", "options", "row security", "forced", "replica identity", "bound", "inherits"}:
             return None
-        table, of, made = f"ALTER TABLE {there.quoted}", wanted.definition, list[str]()
+        table, of, made = f"ALTER TABLE {actual.quoted}", expected.definition, list[str]()
         if "persistence" in differ:
             made.append(f"{table} SET {'UNLOGGED' if of['persistence'] == 'u' else 'LOGGED'}")
         if "options" in differ:
-            before = {o.partition("=")[0] for o in there.definition["options"] or []}
+            before = {o.partition("=")[0] for o in actual.definition["options"] or []}
             after = {o.partition("=")[0] for o in of["options"] or []}
             if gone := before - after:
                 made.append(f"{table} RESET ({', '.join(sorted(gone))})")
             if after:
                 made.append(f"{table} SET ({_options(of['options'])})")
         if "row security" in differ or "forced" in differ:
-            made += _security(wanted)
+            made += _security(expected)
         if "replica identity" in differ:
             how = of["replica identity"]
             made.append(f"{table} REPLICA IDENTITY {_REPLICA.get(how, f'USING INDEX {how.rpartition(chr(46))[2]}')}")
         if {"bound", "inherits"} & differ:
             made += [
-                f"ALTER TABLE {parent} DETACH PARTITION {there.quoted}"
-                for parent in there.definition["inherits"] or []
-                if there.definition["bound"]
+                f"ALTER TABLE {parent} DETACH PARTITION {actual.quoted}"
+                for parent in actual.definition["inherits"] or []
+                if actual.definition["bound"]
             ]
             made += [
-                f"ALTER TABLE {parent} ATTACH PARTITION {there.quoted} {of['bound']}"
+                f"ALTER TABLE {parent} ATTACH PARTITION {actual.quoted} {of['bound']}"
                 for parent in of["inherits"] or []
                 if of["bound"]
             ]
         return made
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it."""
-        return f"TABLE {there.quoted}"
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER."""
+        return f"TABLE {actual.quoted}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name and schema."""
-        return moved("TABLE", there, wanted)
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it and move it to its schema."""
+        return moved("TABLE", actual, expected)
 
 
-def moved(what: str, there: Object, wanted: Object) -> list[str]:
-    """The statements that give an object its name and schema. Pure."""
-    made, now = list[str](), there.quoted
-    if there.schema != wanted.schema:
-        made.append(f"ALTER {what} {now} SET SCHEMA {quote(wanted.schema)}")
-        now = f"{quote(wanted.schema)}.{quote(there.name)}"
-    if there.name != wanted.name:
-        made.append(f"ALTER {what} {now} RENAME TO {quote(wanted.name)}")
+def moved(what: str, actual: Object, expected: Object) -> list[str]:
+    """Build the statements that rename an object and move it to its schema. Pure."""
+    made, now = list[str](), actual.quoted
+    if actual.schema != expected.schema:
+        made.append(f"ALTER {what} {now} SET SCHEMA {quote(expected.schema)}")
+        now = f"{quote(expected.schema)}.{quote(actual.name)}"
+    if actual.name != expected.name:
+        made.append(f"ALTER {what} {now} RENAME TO {quote(expected.name)}")
     return made
 
 
 def inline(column: Object) -> str:
-    """A column as CREATE TABLE and ADD COLUMN have it, without its default. Pure."""
+    """Return a column's SQL for CREATE TABLE and ADD COLUMN, without its default. Pure."""
     of = column.definition
     words = [quote(column.name), of["type"]]
     if of["collation"]:
@@ -123,15 +123,15 @@ def inline(column: Object) -> str:
 
 
 def identity_of(of: object) -> str:
-    """The identity of a column, as SQL has it. Pure."""
+    """Return the SQL of a column's identity. Pure."""
     assert isinstance(of, dict)
     when = {"a": "ALWAYS", "d": "BY DEFAULT"}[of["identity"]]
     options = " ".join(f"{name} {value}" for name, value in (of["sequence"] or {}).items() if value is not None)
     return f"GENERATED {when} AS IDENTITY ({options})" if options else f"GENERATED {when} AS IDENTITY"
 
 
-def _security(wanted: Object) -> list[str]:
-    of, table = wanted.definition, f"ALTER TABLE {wanted.quoted}"
+def _security(expected: Object) -> list[str]:
+    of, table = expected.definition, f"ALTER TABLE {expected.quoted}"
     return [
         f"{table} {'ENABLE' if of['row security'] else 'DISABLE'} ROW LEVEL SECURITY",
         f"{table} {'FORCE' if of['forced'] else 'NO FORCE'} ROW LEVEL SECURITY",

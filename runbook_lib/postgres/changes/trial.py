@@ -1,7 +1,7 @@
 """Tries a rollback on scratch databases, applies to the live database what worked, and undoes that the same way.
 
-The states are: `before`; `after`, a copy of it that the migrations changed; `first`, the live database as it is, and `copy`,
-a copy of that.
+The states are: `before`; `after`, a copy of it changed by the migrations; `first`, the live database as it is; and `copy`, a
+copy of that.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from runbook_lib.postgres.changes.rows import SCRATCH, execute, note_rekeyed, ro
 from runbook_lib.postgres.changes.work import Reversal
 from runbook_lib.postgres.connection import copied
 
-STAGED = "^(cells|gone|ruled|was_[0-9]+)$"  # the names of tables that statements read
-KEPT = "runbook_kept"  # what the schema of staged rows is called while migrations run again
+STAGED = "^(cells|gone|ruled|was_[0-9]+)$"  # names of tables that statements read
+KEPT = "runbook_kept"  # name of the staged rows' schema while migrations run again
 
 
 class States(ABC):
@@ -34,23 +34,23 @@ class States(ABC):
 
     @abstractmethod
     def make(self, state: str, of: str = "") -> None:
-        """Make the database of a state, empty or as a copy of another state's. Changes the server."""
+        """Create the database of a state, empty or as a copy of another state's. Changes the server."""
 
     @abstractmethod
     def connected(self, state: str) -> AbstractContextManager[Connection]:
-        """A connection to the database of a state."""
+        """Connect to the database of a state."""
 
     @abstractmethod
     def run(self, state: str, files: Sequence[Path]) -> str:
-        """Run scripts until a statement fails: what the server said of it, "" where none did. Changes the database."""
+        """Run scripts until a statement fails; return the server's message, "" if none failed. Changes the database."""
 
 
 @dataclass
 class Trial:
-    """How a rollback went on a copy: what it does, what users lose, and whether the migrations can run again afterwards."""
+    """A rollback's result on a copy: what it does, what users lose, and whether the migrations can run again."""
 
     reversal: Reversal
-    redeploys: bool | None = None  # None where the rollback is refused
+    redeploys: bool | None = None  # None if the rollback is refused
     lost: dict[str, int] = field(default_factory=dict)
 
 
@@ -61,13 +61,13 @@ def tried(
     renamed: Renames = renames,
     decide: Mapping[str, Decision] | None = None,
 ) -> Trial:
-    """Take the change back on `copy`, and run the migrations again on another copy of the result. Changes the states.
+    """Undo the change on `copy`, and run the migrations again on another copy of the result. Changes the states.
 
     Args:
         states: The four states.
         files: The migrations' scripts.
-        changing: The columns into which they write something else each time, as `losses.unstable` names them.
-        renamed: What finds the renames.
+        changing: The columns in which each run writes other values, as `losses.unstable` names them.
+        renamed: Finds the renames.
         decide: What a person decided.
     """
     scripts = [path.read_text() for path in files]
@@ -83,7 +83,7 @@ def tried(
 
 
 def undone_at_once(states: States, reversal: Reversal) -> Reversal:
-    """Undo on `undone`, a copy of `copy`, what was taken back there, as if nobody had written since. Changes the states."""
+    """Undo the rollback on `undone`, a copy of `copy`, as if nobody had written since. Changes the states."""
     with states.connected("first") as first, states.connected("copy") as done, states.connected("undone") as undone:
         note_rekeyed(done, reversal.rekeyed)
         execute(undone, f"DROP SCHEMA {SCRATCH} CASCADE")
@@ -91,7 +91,7 @@ def undone_at_once(states: States, reversal: Reversal) -> Reversal:
 
 
 def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
-    """Bring the rows that the statements read into the schema of the runbook. Changes the live database's own schema."""
+    """Copy the rows that the statements read into the runbook's schema. Changes that schema of the live database."""
     execute(live, f"CREATE SCHEMA IF NOT EXISTS {SCRATCH}")
     drop_staged(live)
     for table in dict.fromkeys(reversal.staged):
@@ -105,30 +105,30 @@ def stage(reversal: Reversal, copy: Connection, live: Connection) -> None:
 
 
 def apply(reversal: Reversal, live: Connection) -> None:
-    """Execute what was tried, all locks first, in a transaction of the caller's; rows are staged. Changes the target."""
+    """Execute what was tried, locks first, in the caller's transaction; rows must be staged. Changes the target."""
     settings = ["SET LOCAL search_path = ''", "SET LOCAL check_function_bodies = off"]
     execute(live, "\n;\n".join([*settings, *reversal.locks, *reversal.statements]))
 
 
 def drop_staged(live: Connection) -> None:
-    """Drop the staged rows, those of a try that was killed too. Changes the live database's own schema."""
+    """Drop the staged rows, also a killed try's. Changes the live database's own schema."""
     listed = f"SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('{SCRATCH}') AND relname ~ '{STAGED}'"
     for row in execute(live, listed):
         execute(live, f"DROP TABLE {SCRATCH}.{row['relname']}")
 
 
-def unlike(wanted: Connection, live: Connection, left_out: frozenset[str]) -> list[str]:
-    """What of catalog and rows differs from a database as it should be, in which the rows of some tables were left out.
+def unlike(expected: Connection, live: Connection, left_out: frozenset[str]) -> list[str]:
+    """List the differences in catalog and rows from an expected database, which lacks the rows of some tables.
 
-    Changes that one's own schema.
+    Changes the runbook's schema in the expected database.
     """
-    catalog, there = catalogs_of(wanted, live)
-    gone = {each.address for each in catalog.of("table") if there.get(each.key) is None}
-    return differences(catalog.objects, there.objects) + row_differences(wanted, live, catalog, gone | left_out)
+    catalog, actual = catalogs_of(expected, live)
+    gone = {each.address for each in catalog.of("table") if actual.get(each.key) is None}
+    return differences(catalog.objects, actual.objects) + row_differences(expected, live, catalog, gone | left_out)
 
 
 def refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
-    """Refuse where migrations write into what was there before, and write something else each time."""
+    """Refuse if migrations write into tables from before, and each run writes other values."""
     created = {each.key for each in reversal.changes if each.before is None}
     for column in columns:
         table, _, name = column.rpartition(".")
@@ -137,8 +137,8 @@ def refuse_unstable(reversal: Reversal, columns: Sequence[str]) -> None:
 
 
 def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) -> tuple[bool, dict[str, int]]:
-    """Whether the migrations run again on the result and make the same, and what users wrote that they do not bring back."""
-    with states.connected("copy") as copy:  # nothing that is kept for the rollback may be in their way
+    """Report whether migrations run again on the result with the same effect, and the user data they do not restore."""
+    with states.connected("copy") as copy:  # the rollback's own tables must not block them
         execute(copy, f"ALTER SCHEMA {SCRATCH} RENAME TO {KEPT}")
     states.make("again", "copy")
     with states.connected("copy") as copy:
@@ -147,22 +147,22 @@ def _applied_again(states: States, reversal: Reversal, files: Sequence[Path]) ->
         execute(again, f"DROP SCHEMA {KEPT} CASCADE")
     stopped = states.run("again", files)
     with states.connected("again") as again, states.connected("first") as first, states.connected("after") as made:
-        catalog, now, there = catalogs_of(again, first, made)
-        created = [each for of in reversal.changes if of.before is None and (each := there.get(_now(of.key, reversal)))]
+        catalog, now, actual = catalogs_of(again, first, made)
+        created = [each for of in reversal.changes if of.before is None and (each := actual.get(_now(of.key, reversal)))]
         same = all((found := catalog.get(each.key)) is not None and found.like(each) for each in created)
         held = [each for each in created if each.kind in ("table", "column")]
         for table, column, key in reversal.repeatable:
-            rows = not_repeated(again, first, there[f"table {table}"], column, key)
+            rows = not_repeated(again, first, actual[f"table {table}"], column, key)
             if rows or stopped:
                 why = (
                     f"the migration changed {short(table)}.{column} in place, and would change what was written since again"
                 )
                 reversal.refuse(column, why, rows)
-        catalogs = (now, there, Catalog({}) if stopped else catalog)
+        catalogs = (now, actual, Catalog({}) if stopped else catalog)
         return same, lost(again, first, made, held, catalogs, reversal.key_copies)
 
 
 def _now(key: str, reversal: Reversal) -> str:
-    """The key of an object, by its key from before, where things still have the names that migrations gave them."""
+    """Convert an object's key from before to the one with the migrations' names."""
     kind, _, address = key.partition(" ")
     return f"{kind} {named_now(address, reversal.renames)}"

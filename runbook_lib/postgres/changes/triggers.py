@@ -1,4 +1,4 @@
-"""Triggers, row security policies and rules: what a table does by itself."""
+"""Triggers, row security policies and rules."""
 
 from runbook_lib.postgres.changes.objects import USERS, Catalog, Kind, Object, changed, of_no_extension, quote
 
@@ -7,7 +7,7 @@ _COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELE
 
 
 class Triggers(Kind):
-    """Triggers; a partition's go with those of the whole table."""
+    """Triggers; a partition's belong to those of the partitioned table."""
 
     name = "trigger"
     query = f"""
@@ -21,22 +21,22 @@ class Triggers(Kind):
         WHERE {USERS} AND NOT g.tgisinternal AND g.tgparentid = 0 AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY g.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        made = [wanted.definition["text"]]
-        return made if wanted.definition["enabled"] == "O" else made + _enabled(wanted)
+        made = [expected.definition["text"]]
+        return made if expected.definition["enabled"] == "O" else made + _enabled(expected)
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP TRIGGER {quote(there.name)} ON {there.keeps['table']}"]
+        return [f"DROP TRIGGER {quote(actual.name)} ON {actual.keeps['table']}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
         """Enable or disable it."""
-        return _enabled(wanted) if changed(there, wanted) == {"enabled"} else None
+        return _enabled(expected) if changed(actual, expected) == {"enabled"} else None
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name."""
-        return [f"ALTER TRIGGER {quote(there.name)} ON {there.keeps['table']} RENAME TO {quote(wanted.name)}"]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it."""
+        return [f"ALTER TRIGGER {quote(actual.name)} ON {actual.keeps['table']} RENAME TO {quote(expected.name)}"]
 
 
 class Policies(Kind):
@@ -57,26 +57,26 @@ class Policies(Kind):
         WHERE {USERS} AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY p.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        of = wanted.definition
-        words = [f"CREATE POLICY {quote(wanted.name)} ON {wanted.keeps['table']}"]
+        of = expected.definition
+        words = [f"CREATE POLICY {quote(expected.name)} ON {expected.keeps['table']}"]
         words.append(f"AS {'PERMISSIVE' if of['permissive'] else 'RESTRICTIVE'} FOR {_COMMANDS[of['command']]}")
         words.append(f"TO {', '.join(of['roles'])}")
         words += [f"{word} ({of[name]})" for word, name in (("USING", "using"), ("WITH CHECK", "check")) if of[name]]
         return [" ".join(words)]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP POLICY {quote(there.name)} ON {there.keeps['table']}"]
+        return [f"DROP POLICY {quote(actual.name)} ON {actual.keeps['table']}"]
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name."""
-        return [f"ALTER POLICY {quote(there.name)} ON {there.keeps['table']} RENAME TO {quote(wanted.name)}"]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it."""
+        return [f"ALTER POLICY {quote(actual.name)} ON {actual.keeps['table']} RENAME TO {quote(expected.name)}"]
 
 
 class Rules(Kind):
-    """Rewrite rules, but for those that views are made of."""
+    """Rewrite rules, except those that implement views."""
 
     name = "rule"
     query = f"""
@@ -90,19 +90,19 @@ class Rules(Kind):
         WHERE {USERS} AND r.rulename <> '_RETURN' AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY r.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        return [wanted.definition["text"]]
+        return [expected.definition["text"]]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP RULE {quote(there.name)} ON {there.keeps['table']}"]
+        return [f"DROP RULE {quote(actual.name)} ON {actual.keeps['table']}"]
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name."""
-        return [f"ALTER RULE {quote(there.name)} ON {there.keeps['table']} RENAME TO {quote(wanted.name)}"]
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it."""
+        return [f"ALTER RULE {quote(actual.name)} ON {actual.keeps['table']} RENAME TO {quote(expected.name)}"]
 
 
-def _enabled(wanted: Object) -> list[str]:
-    how = _ENABLED[wanted.definition["enabled"]]
-    return [f"ALTER TABLE {wanted.keeps['table']} {how} TRIGGER {quote(wanted.name)}"]
+def _enabled(expected: Object) -> list[str]:
+    how = _ENABLED[expected.definition["enabled"]]
+    return [f"ALTER TABLE {expected.keeps['table']} {how} TRIGGER {quote(expected.name)}"]

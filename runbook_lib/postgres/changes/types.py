@@ -5,7 +5,7 @@ from runbook_lib.postgres.changes.tables import moved
 
 
 class Types(Kind):
-    """Types by what they consist of."""
+    """Types by their parts."""
 
     name = "type"
     query = f"""
@@ -33,9 +33,9 @@ class Types(Kind):
           AND {of_no_extension("pg_type", "t.oid")}
         ORDER BY t.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        of, name = wanted.definition, wanted.quoted
+        of, name = expected.definition, expected.quoted
         match of["kind"]:
             case "e":
                 return [f"CREATE TYPE {name} AS ENUM ({', '.join(map(literal, of['labels'] or []))})"]
@@ -51,21 +51,21 @@ class Types(Kind):
         words += [f"CONSTRAINT {quote(check)} {text}" for check, text in (of["checks"] or {}).items()]
         return [" ".join(words)]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP {_what(there)} {there.quoted}"]
+        return [f"DROP {_what(actual)} {actual.quoted}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
-        """Change it in place; a label of an enum and a field's type do not go."""
-        differ, of, made = changed(there, wanted), wanted.definition, list[str]()
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
+        """Change it in place; enum labels cannot be removed, nor field types changed."""
+        differ, of, made = changed(actual, expected), expected.definition, list[str]()
         if differ == {"labels"}:
-            return _labels(there, wanted)
+            return _labels(actual, expected)
         if differ == {"fields"}:
-            return _fields(there, wanted)
+            return _fields(actual, expected)
         if of["kind"] != "d" or differ - {"checks", "default", "not null"}:
             return None
-        domain = f"ALTER DOMAIN {there.quoted}"
-        before, after = there.definition["checks"] or {}, of["checks"] or {}
+        domain = f"ALTER DOMAIN {actual.quoted}"
+        before, after = actual.definition["checks"] or {}, of["checks"] or {}
         made += [f"{domain} DROP CONSTRAINT {quote(name)}" for name in before if after.get(name) != before[name]]
         made += [f"{domain} ADD CONSTRAINT {quote(name)} {after[name]}" for name in after if after[name] != before.get(name)]
         if "default" in differ:
@@ -74,23 +74,23 @@ class Types(Kind):
             made.append(f"{domain} {'SET' if of['not null'] else 'DROP'} NOT NULL")
         return made
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it."""
-        return f"{_what(there)} {there.quoted}"
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER."""
+        return f"{_what(actual)} {actual.quoted}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name and schema."""
-        return moved(_what(there), there, wanted)
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it and move it to its schema."""
+        return moved(_what(actual), actual, expected)
 
 
 def relabelled(before: Object, after: Object) -> dict[str, str]:
-    """The labels of an enum that a change renamed: new -> old. Pure."""
+    """Return an enum's labels that a change renamed: new -> old. Pure."""
     was, now = before.keeps.get("label ids") or {}, after.keeps.get("label ids") or {}
     return {now[oid]: was[oid] for oid in was if oid in now and now[oid] != was[oid]}
 
 
-def _labels(there: Object, wanted: Object) -> list[str] | None:
-    before, after = there.definition["labels"] or [], wanted.definition["labels"] or []
+def _labels(actual: Object, expected: Object) -> list[str] | None:
+    before, after = actual.definition["labels"] or [], expected.definition["labels"] or []
     if [label for label in after if label in before] != before:
         return None
     made, previous = list[str](), ""
@@ -98,20 +98,20 @@ def _labels(there: Object, wanted: Object) -> list[str] | None:
         if label not in before:
             first = next((other for other in after[after.index(label) + 1 :] if other in before), None)
             place = f" AFTER {literal(previous)}" if previous else f" BEFORE {literal(first)}" if first else ""
-            made.append(f"ALTER TYPE {there.quoted} ADD VALUE {literal(label)}{place}")
+            made.append(f"ALTER TYPE {actual.quoted} ADD VALUE {literal(label)}{place}")
         previous = label
     return made
 
 
-def _fields(there: Object, wanted: Object) -> list[str] | None:
-    before, after = (dict(each.definition["fields"] or []) for each in (there, wanted))
+def _fields(actual: Object, expected: Object) -> list[str] | None:
+    before, after = (dict(each.definition["fields"] or []) for each in (actual, expected))
     if [name for name in before if name in after and before[name] != after[name]]:
         return None
-    made = [f"ALTER TYPE {there.quoted} DROP ATTRIBUTE {quote(name)}" for name in before if name not in after]
+    made = [f"ALTER TYPE {actual.quoted} DROP ATTRIBUTE {quote(name)}" for name in before if name not in after]
     return made + [
-        f"ALTER TYPE {there.quoted} ADD ATTRIBUTE {quote(name)} {after[name]}" for name in after if name not in before
+        f"ALTER TYPE {actual.quoted} ADD ATTRIBUTE {quote(name)} {after[name]}" for name in after if name not in before
     ]
 
 
-def _what(there: Object) -> str:
-    return "DOMAIN" if there.definition["kind"] == "d" else "TYPE"
+def _what(actual: Object) -> str:
+    return "DOMAIN" if actual.definition["kind"] == "d" else "TYPE"

@@ -1,6 +1,6 @@
-"""Which tables of the live database are copied without their rows, and proof that these rows are as they were.
+"""Chooses which tables of the live database are copied without rows, and proves that those rows did not change.
 
-The proof is how many rows a table has, and a sum of a hash of each.
+The proof is each table's row count and the sum of its row hashes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_ROWS = "0"
 
 
 def fingerprints(connection: Connection, tables: Iterable[str]) -> dict[str, str]:
-    """The fingerprint of each table, by its OID; a partitioned one has no rows of its own. Read-only."""
+    """Compute each table's fingerprint, by its OID; a partitioned table has no rows of its own. Read-only."""
     found: dict[str, str] = {}
     with in_parallel(connection):
         connection.execute("SET LOCAL statement_timeout = 0")
@@ -44,7 +44,7 @@ def fingerprints(connection: Connection, tables: Iterable[str]) -> dict[str, str
 
 
 def changed(connection: Connection, kept: Mapping[str, str]) -> list[str]:
-    """How tables differ from their fingerprints, a line each. Read-only."""
+    """List the tables that differ from their fingerprints, one line each. Read-only."""
     now, names = fingerprints(connection, kept), addresses(connection, kept)
     lines = []
     for oid, before in kept.items():
@@ -57,20 +57,20 @@ def changed(connection: Connection, kept: Mapping[str, str]) -> list[str]:
 
 
 def addresses(connection: Connection, tables: Iterable[str]) -> dict[str, str]:
-    """What tables are called now, by their OIDs. Read-only."""
+    """Return the present names of tables, by their OIDs. Read-only."""
     return {row["id"]: row["address"] for row in connection.execute(_NAMED, [list(tables)])}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The tables that are copied with their rows, and those that are copied without."""
+    """The tables to copy with their rows, and those to copy without."""
 
     copied: Mapping[str, int]  # address -> bytes with its indexes, largest first
     left_out: list[Object]
 
     @property
     def bytes(self) -> int:
-        """How large the tables are whose rows are copied."""
+        """Return the bytes of the tables whose rows are copied."""
         return sum(self.copied.values())
 
     @property
@@ -82,7 +82,7 @@ class Chosen:
 def choose(
     connection: Connection, draft: Draft, decide: Mapping[str, Decision], more: Collection[tuple[str, str]]
 ) -> Chosen:
-    """Choose the tables whose rows a draft concerns, and `more` by schema and name; all, of an older draft. Read-only."""
+    """Choose the tables that a draft concerns, and `more` by schema and name; all for an older draft. Read-only."""
     catalog = catalog_of(connection)
     left = left_out(catalog, draft.concerned, decide, draft.renamed_tables, more) if draft.concerned else []
     addresses = {each.address for each in left}

@@ -5,7 +5,7 @@ from runbook_lib.postgres.changes.tables import moved
 
 
 class Views(Kind):
-    """Views by their text; what a materialized view holds is computed again."""
+    """Views by their text; a materialized view's rows are computed again."""
 
     name = "view"
     query = f"""
@@ -21,36 +21,36 @@ class Views(Kind):
         WHERE {USERS} AND c.relkind IN ('v', 'm') AND {of_no_extension("pg_class", "c.oid")}
         ORDER BY c.oid"""
 
-    def create(self, wanted: Object, catalog: Catalog) -> list[str]:
+    def create(self, expected: Object, catalog: Catalog) -> list[str]:
         """Make it."""
-        of = wanted.definition
+        of = expected.definition
         options = f" WITH ({', '.join(of['options'])})" if of["options"] else ""
         text = of["text"].rstrip().rstrip(";")
         if of["kind"] == "m":
             data = "" if of["filled"] else " WITH NO DATA"
-            return [f"CREATE MATERIALIZED VIEW {wanted.quoted} ({wanted.keeps['columns']}){options} AS {text}{data}"]
-        return [f"CREATE VIEW {wanted.quoted} ({wanted.keeps['columns']}){options} AS {text}"]
+            return [f"CREATE MATERIALIZED VIEW {expected.quoted} ({expected.keeps['columns']}){options} AS {text}{data}"]
+        return [f"CREATE VIEW {expected.quoted} ({expected.keeps['columns']}){options} AS {text}"]
 
-    def drop(self, there: Object) -> list[str]:
+    def drop(self, actual: Object) -> list[str]:
         """Drop it."""
-        return [f"DROP {_what(there)} {there.quoted}"]
+        return [f"DROP {_what(actual)} {actual.quoted}"]
 
-    def alter(self, there: Object, wanted: Object, catalog: Catalog) -> list[str] | None:
-        """Replace a view whose columns stay; any other is dropped and made again."""
-        if changed(there, wanted) != {"text"} or wanted.definition["kind"] == "m":
+    def alter(self, actual: Object, expected: Object, catalog: Catalog) -> list[str] | None:
+        """Replace a view whose columns stay the same; any other must be recreated."""
+        if changed(actual, expected) != {"text"} or expected.definition["kind"] == "m":
             return None
-        if there.keeps["columns"] != wanted.keeps["columns"]:
+        if actual.keeps["columns"] != expected.keeps["columns"]:
             return None
-        return [each.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) for each in self.create(wanted, catalog)]
+        return [each.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) for each in self.create(expected, catalog)]
 
-    def owned(self, there: Object) -> str:
-        """What ALTER calls it."""
-        return f"{_what(there)} {there.quoted}"
+    def owned(self, actual: Object) -> str:
+        """Return its name for ALTER."""
+        return f"{_what(actual)} {actual.quoted}"
 
-    def rename(self, there: Object, wanted: Object) -> list[str]:
-        """Give it its name and schema."""
-        return moved(_what(there), there, wanted)
+    def rename(self, actual: Object, expected: Object) -> list[str]:
+        """Rename it and move it to its schema."""
+        return moved(_what(actual), actual, expected)
 
 
-def _what(there: Object) -> str:
-    return "MATERIALIZED VIEW" if there.definition["kind"] == "m" else "VIEW"
+def _what(actual: Object) -> str:
+    return "MATERIALIZED VIEW" if actual.definition["kind"] == "m" else "VIEW"

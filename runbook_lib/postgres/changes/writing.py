@@ -1,4 +1,4 @@
-"""Writes, on the scratch copy, the values and rows that come back, and takes away those that migrations inserted."""
+"""Restores values and rows on the scratch copy, and deletes those that migrations inserted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENABLE = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALW
 
 @contextmanager
 def triggers_off(work: Work) -> Iterator[None]:
-    """Do without the users' triggers while a block writes. Changes the scratch copy."""
+    """Disable the users' triggers while a block writes. Changes the scratch copy."""
     triggers = work.reconciler.catalog().of("trigger")
     quiet = {each.parent for each in triggers if each.parent.startswith("table ")}
     tables = [each for each in work.reconciler.catalog().of("table") if each.key in quiet]
@@ -30,17 +30,17 @@ def triggers_off(work: Work) -> Iterator[None]:
 
 
 def take_over(work: Work) -> None:
-    """Give tables that become another kind of table the rows of the ones that they replace. Changes the scratch copy."""
+    """Copy rows into tables whose kind changes, from those they replace. Changes the scratch copy."""
     for sides in work.replaced:
-        columns, aside = quoted_list(sides.columns), f"{SCRATCH}.{quote(sides.table.name)}"
+        columns, replaced = quoted_list(sides.columns), f"{SCRATCH}.{quote(sides.table.name)}"
         work.reconciler.run(
-            f"INSERT INTO {sides.table.quoted} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {aside}",
-            f"DROP TABLE {aside} CASCADE",
+            f"INSERT INTO {sides.table.quoted} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {replaced}",
+            f"DROP TABLE {replaced} CASCADE",
         )
 
 
 def put_back(work: Work) -> None:
-    """Write all that is to be written. Changes the scratch copy."""
+    """Write all restored values and rows. Changes the scratch copy."""
     _leave_partitions(work)
     _join_partitions(work)
     _insert(work)
@@ -51,7 +51,7 @@ def put_back(work: Work) -> None:
 
 
 def continue_sequences(work: Work) -> None:
-    """Let sequences that were made again continue after the highest value of now. Changes the scratch copy."""
+    """Set recreated sequences to continue after the highest present value. Changes the scratch copy."""
     now = work.reconciler.catalog()
     for column in now.of("column"):
         before, default = work.live.get(column.key), column.definition["default"] or ""
@@ -67,13 +67,13 @@ def continue_sequences(work: Work) -> None:
 
 
 def is_replaced(work: Work, parents: Sequence[str]) -> bool:
-    """Whether a partition's parent is made again too. Pure."""
+    """Report whether a partition's parent is recreated too. Pure."""
     new = any(f"table {parent}" not in work.live.objects for parent in parents)
     return new or any(each.table.address in parents for each in work.replaced)
 
 
 def _leave_partitions(work: Work) -> None:
-    """Give the rows of partitions that go to the table that they were part of."""
+    """Move the rows of removed partitions to their partitioned table."""
     for key, goal in work.goal.items():
         there = work.live.get(key)
         if goal is not None or there is None or there.kind != "table" or not there.definition["bound"]:
@@ -94,7 +94,7 @@ def _leave_partitions(work: Work) -> None:
 
 
 def _join_partitions(work: Work) -> None:
-    """Give partitions that come the rows that belong in them, and attach them."""
+    """Move matching rows into restored partitions, and attach them."""
     for key, goal in work.goal.items():
         if goal is None or goal.kind != "table" or not goal.definition["bound"] or key in work.live.objects:
             continue
@@ -144,7 +144,7 @@ def _decided(work: Work, sides: Sides) -> None:
 
 
 def run_decided(work: Work, table: Object, thing: str, rule: str, statement: str) -> bool:
-    """Execute a statement with SQL of a person's in it, which names things without their schema; refused where it fails.
+    """Execute a statement with a person's SQL, which names objects without their schema; refuse if it fails.
 
     Changes the scratch copy.
     """
@@ -154,13 +154,13 @@ def run_decided(work: Work, table: Object, thing: str, rule: str, statement: str
         require_expression(rule)
         work.reconciler.run(to, statement, back)
     except (psycopg.Error, ValueError) as error:
-        work.reversal.refuse(thing, f"what was decided of it fails: {str(error).strip().splitlines()[0]}")
+        work.reversal.refuse(thing, f"the decision about it fails: {str(error).strip().splitlines()[0]}")
         return False
     return True
 
 
 def _fill_defaults(work: Work, sides: Sides) -> None:
-    """Give columns that come back, and must hold something, their default where they do not."""
+    """Fill restored NOT NULL columns with their default where they are NULL."""
     for column in sides.dropped:
         found = column_of(work.was, sides.table, column)
         if found and found.definition["not null"] and found.definition["default"]:
@@ -171,7 +171,7 @@ def _fill_defaults(work: Work, sides: Sides) -> None:
 
 
 def _note_keys(work: Work, sides: Sides) -> None:
-    """Note which rows get another key, for an undo."""
+    """Record which rows get another key, for an undo."""
     columns = ", ".join(map(literal, sides.key))
     asked = f"SELECT k, col, value FROM {CELLS} WHERE place = {sides.place} AND col IN ({columns})"
     found: dict[tuple[str, ...], list[str]] = {}
@@ -183,13 +183,13 @@ def _note_keys(work: Work, sides: Sides) -> None:
 
 
 def on(work: Work, sides: Sides, staged: str, row: str = "t") -> str:
-    """The condition that a row of a table has the key that a text table names. Pure."""
+    """Build the condition that a table's row has the key of a text table's row. Pure."""
     keys = enumerate(sides.key, 1)
     return " AND ".join(f"{row}.{quote(k)} = {staged}.k[{place}]::{work.type_of(sides, k)}" for place, k in keys)
 
 
 def _insert(work: Work) -> None:
-    """Insert rows that come back, parents first."""
+    """Insert restored rows, parents first."""
     waiting = {sides.place: sides for sides in work.inserts}
     work.reversal.staged += [sides.of("was") for sides in work.inserts]
     while waiting:
@@ -209,7 +209,7 @@ def _parents(work: Work, sides: Sides) -> set[str]:
 
 
 def _insert_into(work: Work, sides: Sides) -> None:
-    """Insert the rows of a table whose parents are there, again and again where they are each other's parents."""
+    """Insert a table's rows whose parents exist; repeat if rows are each other's parents."""
     decided = work.decide.get(short(sides.name))
     if decided and decided.rows:
         listed = quoted_list(sides.dropped)

@@ -1,4 +1,4 @@
-"""Takes a feature's columns out of a table, by setting them aside or by dropping them, in a way that can be put back."""
+"""Remove a feature's columns from a table, by quarantine (renaming) or by dropping; both can be undone."""
 
 from runbook_lib.postgres.column_removal.records import HALF_BACK, Record, Stage
 from runbook_lib.postgres.column_removal.removal import Removal, State

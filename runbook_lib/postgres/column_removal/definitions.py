@@ -1,4 +1,4 @@
-"""What the plan names, as the catalog defines it: enough to make it again."""
+"""The catalog's definitions of the objects that the plan names: enough to create them again."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ Table = tuple[str, str]  # schema and name
 
 @dataclass(frozen=True)
 class Column:
-    """A column, with all that makes it differ from a plain one of its type."""
+    """A column, with every property that differs from a plain one of its type."""
 
     name: str
     type: str
@@ -40,7 +40,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Index:
-    """An index, by the statement that makes it."""
+    """An index, by the statement that creates it."""
 
     name: str
     definition: str
@@ -59,15 +59,15 @@ class Constraint:
     valid: bool
     comment: str | None
     columns: list[str]
-    parent: list[str] | None  # schema and name of the table that it refers to
+    parent: list[str] | None  # schema and name of the referenced table
     parent_columns: list[str]
     on_delete: str
-    index: str | None  # the statement that makes its index
+    index: str | None  # the statement that creates its index
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """The plan's columns, indexes and constraints, and the NOT NULLs of those columns where they have names."""
+    """The plan's columns, indexes and constraints, and the named NOT NULL constraints of those columns."""
 
     columns: list[Column]
     indexes: list[Index]
@@ -75,21 +75,21 @@ class Definitions:
 
     @property
     def names(self) -> list[str]:
-        """The columns' names."""
+        """The names of the columns."""
         return [column.name for column in self.columns]
 
     @property
     def parents(self) -> list[Table]:
-        """The tables that the foreign keys refer to, in the one order in which they are locked."""
+        """The tables that the foreign keys reference, in locking order."""
         return sorted({(c.parent[0], c.parent[1]) for c in self.constraints if c.parent})
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return it as plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """What `as_json` gave."""
+        """Build it from the result of `as_json`."""
         return cls(
             [Column(**row) for row in data["columns"]],
             [Index(**row) for row in data["indexes"]],
@@ -98,7 +98,7 @@ class Definitions:
 
 
 def read(connection: Connection, database: Database) -> Definitions:
-    """What is there of what the plan names, each definition with its names qualified. Read-only."""
+    """Return the existing objects that the plan names, each definition with qualified names. Read-only."""
     parameters = {
         "table": identifier(database).as_string(connection),
         "columns": list(database.columns),
@@ -121,7 +121,7 @@ def read(connection: Connection, database: Database) -> Definitions:
 
 
 def absent(connection: Connection, database: Database, found: Definitions) -> list[str]:
-    """What the plan names that is not among what was found, or is of another type than it says. Read-only."""
+    """Return a line for each object of the plan that was not found, or has another type than the plan says. Read-only."""
     lines = [f"the column {name}" for name in database.columns if name not in found.names]
     lines += [f"the index {name}" for name in database.indexes if name not in {i.name for i in found.indexes}]
     lines += [f"the constraint {name}" for name in database.constraints if name not in {c.name for c in found.constraints}]
@@ -130,15 +130,15 @@ def absent(connection: Connection, database: Database, found: Definitions) -> li
 
 
 def require_table(connection: Connection, database: Database, history: History | None) -> None:
-    """Make sure that the plan's table and its history of migrations are there. Read-only.
+    """Check that the plan's table and its migration history exist. Read-only.
 
     Raises:
-        PreconditionError: One is not.
+        PreconditionError: One does not.
     """
     for table in (identifier(database), *([history.table] if history else [])):
         if not exists(connection, table):
             raise PreconditionError(
-                f"The plan names the table {table.as_string(connection)}, which is not there.",
+                f"The plan names the table {table.as_string(connection)}, which does not exist.",
                 state="Nothing was touched.",
                 safe_next="Correct the plan or the target; then take a new preview.",
             )
@@ -191,7 +191,7 @@ _CONSTANT = re.compile(rf"{_LITERAL}(?:::[\w\s.\"\[\](),]+)?")
 
 
 def quarantine_name(columns: Iterable[str], run: str) -> dict[str, str]:
-    """Column -> the name it bears while it is set aside, at most 63 bytes long and each a different one."""
+    """Map each column to its name in quarantine, unique and at most 63 bytes long."""
     taken: dict[str, str] = {}
     for column in columns:
         number, name = 1, fitted(column, f"__removed_{run}")
@@ -203,30 +203,30 @@ def quarantine_name(columns: Iterable[str], run: str) -> dict[str, str]:
 
 
 def is_constant(default: str | None) -> bool:
-    """Whether a column's default is none or a plain literal, so that it gives the same value whenever it is asked."""
+    """Whether a column's default is none or a plain literal, so that it always gives the same value."""
     return default is None or _CONSTANT.fullmatch(default) is not None
 
 
 def of_table(connection: Connection, database: Database) -> list[str]:
-    """Why the table itself is not one of which every row can be found and written, a line each. Read-only."""
+    """Return a line for each reason why not every row of the table can be found and written. Read-only."""
     table = identifier(database).as_string(connection)
     lines = [row["why"] for row in connection.execute(_OF_TABLE, {"table": table})]
     return lines + without_identity(connection, [table])
 
 
 def obstacles(connection: Connection, database: Database, definitions: Definitions, mode: str) -> list[str]:
-    """Why the table itself is not one that this removal can handle, a line each. Read-only."""
+    """Return a line for each reason why this removal cannot handle the table itself. Read-only."""
     table = identifier(database).as_string(connection)
     lines = of_table(connection, database)
     lines += [row["why"] for row in connection.execute(_OBSTACLES, {"table": table, "key": database.key}).fetchall()]
     if mode == "drop":
         lines += [
-            f"{column.name} is computed, so its values cannot be put back"
+            f"{column.name} is computed, so its values cannot be restored"
             for column in definitions.columns
             if column.computed
         ]
         lines += [
-            f"{c.name} could only be made again under a long lock" for c in definitions.constraints if c.kind in ("p", "x")
+            f"{c.name} can be restored only under a long lock" for c in definitions.constraints if c.kind in ("p", "x")
         ]
         lines += [f"{index.name} is the table's replica identity" for index in definitions.indexes if index.of_replica]
     return lines
@@ -259,12 +259,12 @@ LOCK_BUDGETS = {"quarantine": RENAMING, "drop": DROPPING, "purge": DROPPING}
 
 
 def parents(database: Database, of_keys: Sequence[Table]) -> list[Table]:
-    """The tables, besides the plan's own, that foreign keys refer to, in the order in which they are locked."""
+    """Return the tables, except the plan's own, that foreign keys reference, in locking order."""
     return sorted(set(of_keys) - {(database.schema_, database.table)})
 
 
 def lock(statements: Statements, database: Database, of_keys: Sequence[Table], history: History | None) -> None:
-    """Lock the table, then the tables that its foreign keys refer to, then the history of migrations, in this order.
+    """Lock the table, then the tables that its foreign keys reference, then the migration history, in this order.
 
     Changes nothing.
     """
@@ -277,7 +277,7 @@ def lock(statements: Statements, database: Database, of_keys: Sequence[Table], h
 
 
 def described(database: Database, of_keys: Sequence[Table], mode: str, history: History | None) -> str:
-    """The locks that removing takes, in words; `mode` is quarantine, drop, or purge for dropping what was set aside."""
+    """Describe the locks of a removal; `mode` is quarantine, drop, or purge for dropping quarantined columns."""
     table = f"{database.schema_}.{database.table}"
     names = " and ".join(".".join(name) for name in [(database.schema_, database.table), *parents(database, of_keys)])
     before = {

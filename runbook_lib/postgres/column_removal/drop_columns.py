@@ -1,4 +1,4 @@
-"""Drops columns with their constraints and indexes in one ALTER, and adds them again."""
+"""Drop columns with their constraints and indexes in one ALTER, and add them again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from runbook_lib.postgres.text_settings import ALL_ROWS, identifier, pin
 
 
 class Dropping:
-    """The columns of some definitions, there or dropped."""
+    """The columns of some definitions, existing or dropped."""
 
     def __init__(self, database: Database, definitions: Definitions) -> None:
         self.database = database
@@ -32,9 +32,9 @@ class Dropping:
         self.definitions = definitions
 
     def drop(self, statements: Statements, columns: list[str]) -> None:
-        """Drop the columns, under the names they have now, and the plan's constraints and indexes; never by CASCADE.
+        """Drop the columns, under their present names, and the plan's constraints and indexes; never by CASCADE.
 
-        In the caller's transaction, under its lock. Changes the target.
+        Runs in the caller's transaction, under its lock. Changes the target.
         """
         table = self.table.as_string(statements.connection)
         there = statements.look(
@@ -50,9 +50,9 @@ class Dropping:
         statements.write(sql.SQL("DO {}").format(sql.Literal(drop.as_string(statements.connection))))
 
     def add(self, statements: Statements) -> None:
-        """Add the columns again, in the catalog alone, in the caller's transaction, under its lock.
+        """Add the columns again, in the catalog only, in the caller's transaction, under its lock.
 
-        Rows get the defaults that are constant; of the others new rows alone do. Changes the target.
+        Rows get constant defaults; other defaults apply only to new rows. Changes the target.
         """
         parts = [_added(column) for column in self.definitions.columns]
         parts += [part for column in self.definitions.columns for part in _set(column)]
@@ -80,7 +80,7 @@ def _added(column: Column) -> sql.Composed:
 
 
 def _set(column: Column) -> list[sql.Composed]:
-    """What else makes the column as it was, as parts of an ALTER TABLE."""
+    """Return the remaining properties of the column, as parts of an ALTER TABLE."""
     changes = []
     if not is_constant(column.default):
         changes.append(f"SET DEFAULT {column.default}")
@@ -96,7 +96,7 @@ def _set(column: Column) -> list[sql.Composed]:
 
 
 class Quarantine:
-    """The columns of one run's definitions under their own names or set aside; `asides` is column -> other name."""
+    """The columns of one run's definitions, quarantined or not; `asides` maps each column to its quarantine name."""
 
     def __init__(self, database: Database, run: str, definitions: Definitions, asides: dict[str, str]) -> None:
         self.table = identifier(database)
@@ -105,9 +105,9 @@ class Quarantine:
         self.mending = ConstraintRebuild(database, run, definitions)
 
     def set_aside(self, statements: Statements) -> None:
-        """Rename the columns, and drop what would refuse rows that leave them out; defaults and keys stay.
+        """Rename the columns, and drop what would refuse rows without them; defaults and keys stay.
 
-        In the caller's transaction, under its lock. Changes the target.
+        Runs in the caller's transaction, under its lock. Changes the target.
         """
         parts = [
             sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(column.name))
@@ -127,7 +127,7 @@ class Quarantine:
     def take_back(self, statements: Statements) -> None:
         """Rename the columns back, and add what was dropped, for new rows only.
 
-        In the caller's transaction, under its lock. Changes the target.
+        Runs in the caller's transaction, under its lock. Changes the target.
         """
         for name, other in self.asides.items():
             self._rename(statements, other, name)
@@ -139,16 +139,16 @@ class Quarantine:
         )
 
 
-BLOCKS = 8192  # of the table, copied in a transaction: 64 MB
+BLOCKS = 8192  # blocks of the table copied per transaction: 64 MB
 
 
 def set_aside(removal: Removal, catalog: Catalog, waiting: Waiting) -> None:
-    """Rename the columns, take the migration out of its history and keep the record, in one transaction.
+    """Rename the columns, delete the migration's history rows and write the record, in one transaction.
 
     Changes the target.
 
     Raises:
-        PreconditionError: Something the plan names is missing, something hangs on it, or the locks could not be acquired.
+        PreconditionError: An object of the plan is missing, something depends on one, or the locks could not be acquired.
     """
 
     with removal.connect() as connection, connection.transaction():
@@ -171,7 +171,7 @@ def _set_aside(removal: Removal, statements: Statements, catalog: Catalog) -> No
 
 
 def by_hand(removal: Removal, connection: Connection, catalog: Catalog, mode: str) -> str:
-    """A script that sets the columns aside, or copies and drops them, with the record from which the run undoes it.
+    """Return a script that quarantines the columns, or copies and drops them, with the record for the run's undo.
 
     Read-only.
     """
@@ -203,13 +203,13 @@ def _copy_and_drop(removal: Removal, statements: Statements, catalog: Catalog) -
 
 
 def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waiting) -> None:
-    """Copy what the columns hold while others write, up to a few rows, and show that nothing is left out.
+    """Copy the columns' values while others write, up to a few rows, and prove that nothing is left out.
 
     Changes the target.
 
     Raises:
-        PreconditionError: Something the plan names is missing, something hangs on it, or the locks could not be acquired.
-        StepFailed: The copy does not hold all that the columns do.
+        PreconditionError: An object of the plan is missing, something depends on one, or the locks could not be acquired.
+        StepFailed: The copy does not hold everything that the columns do.
     """
     with removal.connect() as connection:
         record = records.find(connection, removal.run)
@@ -235,15 +235,15 @@ def copy(removal: Removal, catalog: Catalog, progress: Progress, waiting: Waitin
         snapshot.catch_up(connection)
         if not snapshot.agrees(connection):
             raise StepFailed(
-                "The copy does not hold what the columns hold.",
+                "The copy differs from the columns.",
                 where=f"table {snapshot.copy.as_string()}",
-                state="Nothing was removed; the copy and its trigger are there.",
+                state="Nothing was removed; the copy and its trigger still exist.",
                 safe_next="Undo the step, which removes them; find out who wrote past the trigger; then run it again.",
             )
 
 
 def drop(removal: Removal, waiting: Waiting) -> None:
-    """Catch up with the last rows, then drop columns, constraints and indexes, and take the migration out of its history.
+    """Catch up with the last rows, then drop columns, constraints and indexes, and delete the migration's history rows.
 
     All in one transaction with the record. Changes the target.
 
@@ -263,7 +263,7 @@ def drop(removal: Removal, waiting: Waiting) -> None:
             raise PreconditionError(
                 "The columns, or the trigger that keeps their copy current, were changed since the copy was begun.",
                 where=f"table {removal.database.schema_}.{removal.database.table}",
-                state="Nothing was removed; the copy and its trigger are there.",
+                state="Nothing was removed; the copy and its trigger still exist.",
                 safe_next="Undo the step, which removes them; then run it again.",
             )
         snapshot.catch_up_wholly(statements)

@@ -1,12 +1,12 @@
-"""The values that removed columns held: copied while others write, and put back only where nobody wrote since.
+"""The values of removed columns: copied while others write, and restored only where nobody wrote since.
 
-The copy is kept current by a capture trigger. It is there before the first row is copied, and no transaction that wrote
-before it is open any more. A row that is written later is captured: its key is noted, and the row is copied again. Rows
-that hold nothing but constant defaults need no copy, since adding the columns brings those back.
+A capture trigger keeps the copy current. The first row is copied once the trigger exists and every transaction that wrote
+before it has ended. A row written later is captured: its key is recorded, and the row is copied again. Rows that hold only
+constant defaults need no copy, because adding the columns restores those.
 
-Values are put back batch by batch, in short transactions. A column whose default is not constant is added without it and
-then filled, since to add it with the default writes the whole table while that is locked. Rows that have previous values in
-the copy are left out, so the filling is done before the first of those leaves it.
+Values are restored batch by batch, in short transactions. A column whose default is not constant is added without it and
+then filled, because adding it with the default would rewrite the table under a lock. The filling skips rows with previous
+values in the copy, so it is done before the first of those leaves the copy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from runbook_lib.postgres.text_settings import identifier
 
 
 class Snapshot:
-    """The copy of one run: the key of each row that needs one, and its values in the columns, by their place."""
+    """The copy of one run: the key of each row that needs one, and the values of its columns, by their place."""
 
     def __init__(self, database: Database, run: str, definitions: Definitions) -> None:
         self.table = identifier(database)
@@ -39,13 +39,13 @@ class Snapshot:
         self.capture = ChangeCapture(self.table, database.key, run, "captured")
 
     def begin(self, statements: Statements) -> None:
-        """Make the copy, empty, and the capture trigger, in the caller's transaction. Changes the target."""
+        """Create the empty copy and the capture trigger, in the caller's transaction. Changes the target."""
         self.make(statements)
         self.capture.prepare(statements)
         self.capture.begin(statements)
 
     def make(self, statements: Statements) -> None:
-        """Make the copy, empty, in the caller's transaction. Changes the target."""
+        """Create the empty copy, in the caller's transaction. Changes the target."""
         self.discard(statements)
         statements.write(self._filled("CREATE TABLE {copy} AS SELECT {values} FROM {table} t WITH NO DATA"))
         statements.write(identify_rows(self.copy))
@@ -64,12 +64,12 @@ class Snapshot:
         )
 
     def index_keys(self, connection: Connection) -> None:
-        """Make the copy's index on the key, unless it is there, in the caller's transaction. Changes the target."""
+        """Create the copy's index on the key, if missing, in the caller's transaction. Changes the target."""
         self._run(connection, "CREATE INDEX IF NOT EXISTS {index} ON {copy} (key)")
         self._run(connection, "ANALYZE {copy}")
 
     def catch_up(self, connection: Connection) -> None:
-        """Copy captured rows again, some at a time, until few are left. Changes the target.
+        """Copy captured rows again, in batches, until few are left. Changes the target.
 
         Raises:
             PreconditionError: Others write faster than this can follow.
@@ -86,13 +86,13 @@ class Snapshot:
         statements.write(self._caught_up(None))
 
     def rows(self, connection: Connection) -> int | None:
-        """How many rows the copy holds; None where there is no copy. Read-only."""
+        """Return how many rows the copy holds; None if there is no copy. Read-only."""
         if not exists(connection, self.copy):
             return None
         return int(one(connection, self._filled("SELECT count(*) AS n FROM {copy}"))["n"])
 
     def agrees(self, connection: Connection) -> bool:
-        """Whether copy and captured keys together hold all that the table does, at one moment. Read-only."""
+        """Whether copy and captured keys together hold everything that the table does, in one snapshot. Read-only."""
         query = self._filled(
             """SELECT (a.n, a.x, a.s) IS NOT DISTINCT FROM (b.n, b.x, b.s) AS it FROM
             (SELECT {of_table} FROM {table} t WHERE {differs}
@@ -113,7 +113,7 @@ class Snapshot:
         statements.write(self._filled("DROP TABLE IF EXISTS {copy}"))
 
     def _caught_up(self, most: int | None) -> sql.Composed:
-        """A statement that copies the rows of that many captured keys, or of all, as they are now, and counts them."""
+        """Return a statement that copies the present rows of that many captured keys, or of all, and counts them."""
         return self._filled(_CATCH_UP, taken=self.capture.taken(most))
 
     def _run(self, connection: Connection, query: str, **parts: sql.Composable) -> None:
@@ -138,12 +138,12 @@ class Snapshot:
 
 
 def place(number: int) -> str:
-    """What a column is called in the copy, by its number in the definitions."""
+    """Return a column's name in the copy, by its number in the definitions."""
     return f"value_{number}"
 
 
 def differs(table: str, columns: list[Column]) -> sql.Composed:
-    """That a row holds something that adding the columns again would not bring back by itself."""
+    """Return the condition that a row holds a value that adding the columns again would not restore."""
     if not all(is_constant(column.default) for column in columns):
         return sql.SQL("{}").format(sql.SQL("TRUE"))
     return sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(
@@ -153,7 +153,7 @@ def differs(table: str, columns: list[Column]) -> sql.Composed:
 
 
 def as_added(column: Column) -> sql.Composed:
-    """The text of what a row holds in a column that was just added with a constant default."""
+    """Return the text of the value in a column just added with a constant default."""
     return sql.SQL("CAST({} AS {})::text").format(sql.SQL(column.default or "NULL"), sql.SQL(column.type))
 
 
@@ -169,13 +169,13 @@ SELECT count(*) AS n FROM taken"""
 def counts(
     connection: Connection, table: sql.Identifier, columns: Sequence[Column], names: Mapping[str, str] | None = None
 ) -> dict[str, int]:
-    """Column -> rows of a table whose value is neither NULL nor the column's default. Read-only.
+    """Map each column to the number of rows whose value is neither NULL nor the default. Read-only.
 
     Args:
         connection: To the target.
         table: The plan's table, or a copy of the columns.
-        columns: As they were defined.
-        names: What they are called in that table, where that is another name.
+        columns: Their definitions.
+        names: Their names in that table, if those differ.
     """
     if not columns:
         return {}
@@ -192,20 +192,20 @@ def _count(column: Column, name: str) -> sql.Composed:
 
 
 SET_NULL = "n"  # the catalog's letter for ON DELETE SET NULL
-BATCH = 5000  # rows a transaction
-NAMED = 100  # keys of conflicts that are reported; the table holds them all
+BATCH = 5000  # rows per transaction
+NAMED = 100  # conflict keys that are reported; the table holds all
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one batch put back, and the key to go on after, as text; None at the end."""
+    """What one batch restored, and the key to continue after, as text; None at the end."""
 
     restored: int
     last_key: str | None
 
 
 class PreviousValues:
-    """The values that one run's snapshot holds; each leaves it as it is put back."""
+    """The values that one run's snapshot holds; each leaves it when restored."""
 
     def __init__(self, database: Database, run: str, definitions: Definitions) -> None:
         self.database = database
@@ -216,10 +216,10 @@ class PreviousValues:
         self.conflicts = conflicts_table(run)
 
     def prepare(self, connection: Connection) -> dict[str, int]:
-        """Take out of the snapshot what no row can hold again; returns how much, by why. Changes the target.
+        """Delete from the snapshot what no row can hold again; return how much, by reason. Changes the target.
 
-        Rows deleted since are left out. A reference to a row deleted since becomes NULL where its foreign key says so; where
-        it says anything else, it is a conflict.
+        Rows deleted since are left out. A reference to a row deleted since becomes NULL if its foreign key says SET NULL;
+        otherwise it is a conflict.
         """
         with connection.transaction():
             gone = self._run(
@@ -232,9 +232,9 @@ class PreviousValues:
         return {"deleted since": gone, "references to deleted rows": dangling}
 
     def restore_batch(self, connection: Connection, after: str | None) -> Batch:
-        """Put back the values of up to BATCH rows, each only where nothing else was written since.
+        """Restore the values of up to BATCH rows, each only if nothing else was written since.
 
-        In the caller's transaction. Changes the target.
+        Runs in the caller's transaction. Changes the target.
         """
         numbered = list(enumerate(self.definitions.columns))
         query = self._filled(
@@ -260,9 +260,9 @@ class PreviousValues:
         return Batch(row["restored"], row["last"])
 
     def set_conflicts_apart(self, connection: Connection) -> tuple[int, list[str]]:
-        """Move what is left in the snapshot to the table of conflicts, and remove the snapshot; returns `conflicting`.
+        """Move what is left in the snapshot to the table of conflicts, and remove the snapshot; return `conflicting`.
 
-        In the caller's transaction. Changes the target.
+        Runs in the caller's transaction. Changes the target.
         """
         self._run(connection, "CREATE TABLE IF NOT EXISTS {conflicts} AS SELECT * FROM {copy} WITH NO DATA")
         connection.execute(identify_rows(self.conflicts))
@@ -274,16 +274,16 @@ class PreviousValues:
         return found
 
     def _untouched(self) -> sql.Composed:
-        """That a row of the table still holds what adding the columns gave it, or holds its former values again."""
+        """Return the condition that a row still holds the values it was added with, or its previous values."""
         steady = [(n, column) for n, column in enumerate(self.definitions.columns) if is_constant(column.default)]
         if not steady:
             return sql.SQL("{}").format(sql.SQL("TRUE"))
         now = [sql.SQL("t.{}::text").format(sql.Identifier(column.name)) for _, column in steady]
         added = [as_added(column) for _, column in steady]
-        former = [sql.SQL("b.{}::text").format(sql.Identifier(place(number))) for number, _ in steady]
+        previous = [sql.SQL("b.{}::text").format(sql.Identifier(place(number))) for number, _ in steady]
         return sql.SQL(
-            "(ROW({now}) IS NOT DISTINCT FROM ROW({added}) OR ROW({now}) IS NOT DISTINCT FROM ROW({former}))"
-        ).format(now=sql.SQL(", ").join(now), added=sql.SQL(", ").join(added), former=sql.SQL(", ").join(former))
+            "(ROW({now}) IS NOT DISTINCT FROM ROW({added}) OR ROW({now}) IS NOT DISTINCT FROM ROW({previous}))"
+        ).format(now=sql.SQL(", ").join(now), added=sql.SQL(", ").join(added), previous=sql.SQL(", ").join(previous))
 
     def _settle_references(self, connection: Connection, constraint: Constraint) -> int:
         numbers = {column.name: number for number, column in enumerate(self.definitions.columns)}
@@ -330,12 +330,12 @@ class PreviousValues:
 
 
 def conflicts_table(run: str) -> sql.Identifier:
-    """Where former values go that were not put back."""
+    """Return the table of previous values that were not restored."""
     return sql.Identifier(OWN_SCHEMA, f"conflicts_{run}")
 
 
 def conflicting(connection: Connection, run: str) -> tuple[int, list[str]]:
-    """How many rows' former values were not put back, and the first keys of them. Read-only."""
+    """Return how many rows' previous values were not restored, and the first keys of them. Read-only."""
     table = conflicts_table(run)
     if not exists(connection, table):
         return 0, []
@@ -344,11 +344,11 @@ def conflicting(connection: Connection, run: str) -> tuple[int, list[str]]:
     return rows, [row["key"] for row in connection.execute(query)]
 
 
-BLOCKS = 1024  # of the table, looked through in a transaction: 8 MB
+BLOCKS = 1024  # blocks of the table checked per transaction: 8 MB
 
 
 class Filling:
-    """The filling of the columns of one run's definitions, added without those defaults."""
+    """Fills the columns of one run's definitions that were added without their defaults."""
 
     def __init__(self, database: Database, run: str, definitions: Definitions) -> None:
         self.table = identifier(database)
@@ -357,7 +357,7 @@ class Filling:
         self.columns = [column for column in definitions.columns if not is_constant(column.default)]
 
     def fill(self, connection: Connection) -> None:
-        """Fill the rows block by block, each of these in a transaction of its own. Changes the target."""
+        """Fill the rows block by block, each block in its own transaction. Changes the target."""
         for pages in PageQueue(connection, self.table).each(BLOCKS):
             with connection.transaction():
                 self._fill(connection, within("t", pages))

@@ -1,6 +1,6 @@
-"""Makes constraints and indexes again by their definitions: added without a look at the rows, then proven.
+"""Rebuild constraints and indexes by their definitions: added NOT VALID, then validated.
 
-Each function looks at what is there and does what is left to do, so that a run killed in between goes on.
+Each function checks what exists and does the rest, so that a killed run resumes.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from runbook_lib.postgres.text_settings import identifier
 
 UNPROVEN = ("c", "f", "n")  # kinds that may be added NOT VALID
 
-Locked = Callable[[Callable[[Statements], None]], None]  # does something under the table's lock
+Locked = Callable[[Callable[[Statements], None]], None]  # does work under the table's lock
 
 
 class ConstraintRebuild:
@@ -47,13 +47,13 @@ class ConstraintRebuild:
 
     @property
     def proven_later(self) -> list[Constraint]:
-        """The constraints that are added before they are proven; a NOT NULL without a name is stood in for by a CHECK."""
+        """The constraints that are added first and validated later; a CHECK replaces a NOT NULL without a name."""
         return [c for c in self.definitions.constraints if c.kind in UNPROVEN] + list(self.stand_ins.values())
 
     def add(self, statements: Statements, kinds: Iterable[str] = UNPROVEN, nullable: Iterable[str] = ()) -> None:
-        """Add the constraints of some kinds that are missing, NOT VALID, in one ALTER. Changes the target.
+        """Add the missing constraints of some kinds, NOT VALID, in one ALTER. Changes the target.
 
-        `nullable` are columns that may be NULL though they do not stand under their names yet.
+        `nullable` are columns to treat as nullable although they do not have their own names yet.
         """
         parts = [
             sql.SQL("ADD CONSTRAINT {} {}").format(sql.Identifier(c.name), sql.SQL(_not_valid(c.definition)))
@@ -64,12 +64,12 @@ class ConstraintRebuild:
             statements.write(sql.SQL("ALTER TABLE {} {}").format(self.table, sql.SQL(", ").join(parts)))
 
     def finish(self, connection: Connection, locked: Locked, builder: IndexBuilder) -> None:
-        """Add what is missing, prove it, build the indexes, and leave all as it was defined. Changes the target.
+        """Add what is missing, validate it, build the indexes, and restore every definition. Changes the target.
 
         Raises:
-            StepFailed: A row does not satisfy a constraint, or an index is not valid once it is built.
+            StepFailed: A row violates a constraint, or an index is invalid after its build.
         """
-        connection.execute("SET lock_timeout = 0")  # waiting to prove or build keeps neither readers nor writers out
+        connection.execute("SET lock_timeout = 0")  # waiting to validate or build blocks neither reads nor writes
         if self._missing(connection):
             locked(self.add)
         self._prove(connection)
@@ -99,16 +99,16 @@ class ConstraintRebuild:
                         connection.execute(query)
                 except psycopg.IntegrityError as error:
                     raise StepFailed(
-                        f"Rows written since do not satisfy {constraint.definition}: {str(error).splitlines()[0]}",
+                        f"Rows written since violate {constraint.definition}: {str(error).splitlines()[0]}",
                         where=f"table {self.table.as_string()}, constraint {constraint.name}",
-                        state="The columns and their values are back; this constraint holds for new rows only.",
-                        safe_next="Correct those rows; then undo the step again: it goes on from here.",
+                        state="The columns and their values are restored; this constraint holds for new rows only.",
+                        safe_next="Correct those rows; then undo the step again: it resumes from here.",
                     ) from None
 
     def _settle_stand_ins(self, statements: Statements) -> None:
         there = self._there(statements.connection)
         for column, constraint in self.stand_ins.items():
-            if constraint.name in there:  # two statements: while the CHECK is there, SET NOT NULL need not look at the rows
+            if constraint.name in there:  # two statements: with the CHECK in place, SET NOT NULL need not scan the rows
                 for action, name in (("ALTER COLUMN {} SET NOT NULL", column), ("DROP CONSTRAINT {}", constraint.name)):
                     statements.write(sql.SQL(f"ALTER TABLE {{}} {action}").format(self.table, sql.Identifier(name)))
 

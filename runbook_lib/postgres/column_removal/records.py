@@ -1,4 +1,4 @@
-"""What a removal did and how it is put back, kept in the database itself, so that it commits with the change."""
+"""The record of a removal and of its undo, kept in the database itself, so that it commits with the change."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,12 +17,12 @@ TABLE = sql.Identifier(OWN_SCHEMA, "removals")
 
 
 class Stage(StrEnum):
-    """How far a removal has come."""
+    """The progress of a removal."""
 
-    COPYING = "copying"  # the capture trigger is there, the columns still are
+    COPYING = "copying"  # the capture trigger exists, and so do the columns
     REMOVED = "removed"
-    FILLING = "filling"  # the columns are back, and rows that came since may lack their defaults
-    RESTORING = "restoring"  # the columns are back, constraints or values may not be
+    FILLING = "filling"  # the columns are back; rows written since may lack their defaults
+    RESTORING = "restoring"  # the columns are back; constraints or values may not be
     PURGED = "purged"
 
 
@@ -31,7 +31,7 @@ HALF_BACK = (Stage.FILLING, Stage.RESTORING)
 
 @dataclass(frozen=True)
 class Record:
-    """One run's removal: `asides` names each column as it is called while set aside, `history` the rows taken out."""
+    """One run's removal: `asides` maps each column to its quarantine name, `history` holds the deleted history rows."""
 
     mode: str
     stage: Stage
@@ -39,11 +39,11 @@ class Record:
     asides: dict[str, str]
     history: list[str]
     catalog: Catalog
-    copied: int  # blocks of the table that are in the snapshot
+    copied: int  # blocks of the table that the snapshot holds
 
 
 def prepare(connection: Connection) -> None:
-    """Make the empty table of records, where it is not there. Changes the target."""
+    """Create the empty table of records, if it does not exist. Changes the target."""
     make_own_schema(connection)
     connection.execute(
         sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
@@ -54,7 +54,7 @@ def prepare(connection: Connection) -> None:
 
 
 def find(connection: Connection, run: str) -> Record | None:
-    """The record of a run's removal. Read-only."""
+    """Return the record of a run's removal. Read-only."""
     if not exists(connection, TABLE):
         return None
     row = connection.execute(
@@ -69,7 +69,7 @@ def find(connection: Connection, run: str) -> Record | None:
 
 
 def keep(statements: Statements, run: str, record: Record) -> None:
-    """Write the record of a run's removal, in place of an older one. Changes the target."""
+    """Write the record of a run's removal, replacing an older one. Changes the target."""
     statements.write(
         sql.SQL("""INSERT INTO {} VALUES ({})
             ON CONFLICT (run) DO UPDATE SET mode = excluded.mode, stage = excluded.stage, at = excluded.at,
@@ -97,13 +97,13 @@ def forget(statements: Statements, run: str) -> None:
 
 
 def left_over(now: Catalog, database: Database, record: Record | None) -> list[str]:
-    """What should be gone and is not, or was set aside and is not there, a line each; without a record all must be gone."""
+    """Return a line for each object that should be gone but exists, or is missing from quarantine; no record: all gone."""
     table = f"{database.schema_}.{database.table}"
     lines = [f"the column {name} is still there" for name in database.columns if f"column {table} {name}" in now]
     if record and record.asides and record.stage is Stage.REMOVED:
         for name, other in record.asides.items():
             if f"column {table} {other}" not in now:
-                lines.append(f"the column {name}, set aside as {other}, is not there")
+                lines.append(f"the column {name}, quarantined as {other}, does not exist")
         return lines
     for kind, names in (("index", database.indexes), ("constraint", database.constraints)):
         lines += [f"the {kind} {name} is still there" for name in names if f"{kind} {table} {name}" in now]
@@ -111,19 +111,19 @@ def left_over(now: Catalog, database: Database, record: Record | None) -> list[s
 
 
 def changed(before: Catalog, now: Catalog, database: Database, record: Record | None) -> list[str]:
-    """What differs between two catalogs besides what the plan names and what was set aside, a line each."""
+    """Return a line for each difference of two catalogs, except the plan's objects and quarantined columns."""
     names = removed_by(database, record)
     rest = ({name: it for name, it in catalog.items() if name not in names} for catalog in (before, now))
     return differences(*rest)
 
 
 def removed_by(database: Database, record: Record | None) -> set[str]:
-    """The objects that the plan names and those set aside, as the catalog names them."""
+    """Return the plan's objects and the quarantined ones, named as in the catalog."""
     table = f"{database.schema_}.{database.table}"
     columns = [*database.columns, *(record.asides.values() if record else ())]
     constraints = (
         [*database.constraints, *(c.name for c in record.definitions.constraints)] if record else database.constraints
     )
-    indexes = [*database.indexes, *constraints]  # the index of a constraint bears its name
+    indexes = [*database.indexes, *constraints]  # a constraint's index has its name
     named = (("column", columns), ("index", indexes), ("constraint", constraints))
     return {f"{kind} {table} {name}" for kind, names in named for name in names}

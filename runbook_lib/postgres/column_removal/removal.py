@@ -1,4 +1,4 @@
-"""One run's removal of the plan's columns: what is there, and how its short transactions are made."""
+"""One run's removal of the plan's columns: its state, and its short transactions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from runbook_lib.postgres.round_trip import Statements
 from runbook_lib.postgres.text_settings import ALL_ROWS, pin
 
 Work = Callable[[Statements], None]
-Progress = Callable[[int, int, str], None]  # done, in all, of what
+Progress = Callable[[int, int, str], None]  # done, total, unit
 Waiting = Callable[[Sequence[Blocker]], None]
 
 
 @dataclass(frozen=True)
 class State:
-    """Which of the plan's columns are there, how many rows the migration has in its history, and what this run did."""
+    """Which of the plan's columns exist, how many history rows the migration has, and what this run did."""
 
     there: list[str]
     history: int
@@ -38,7 +38,7 @@ class State:
 
 
 class Removal:
-    """What one run does to the plan's columns on one database."""
+    """One run's work on the plan's columns in one database."""
 
     def __init__(self, postgres: Postgres, database: Database, run: str, history: History | None) -> None:
         self.postgres = postgres
@@ -49,7 +49,7 @@ class Removal:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection on which every value reads the same wherever the run is.
+        """A connection on which every value has the same text wherever the run is.
 
         Raises:
             AdapterError: The database cannot be reached, or a statement failed.
@@ -60,7 +60,7 @@ class Removal:
 
     @contextmanager
     def unhurried(self) -> Iterator[Connection]:
-        """The same, for statements that read whole tables, which may take as long as they need.
+        """The same without a time limit, for statements that read whole tables.
 
         Raises:
             AdapterError: The database cannot be reached, or a statement failed.
@@ -70,61 +70,61 @@ class Removal:
             yield connection
 
     def state(self, connection: Connection) -> State:
-        """What is there now. Read-only.
+        """Return the present state. Read-only.
 
         Raises:
-            PreconditionError: The plan's table, or its history of migrations, is not there.
+            PreconditionError: The plan's table, or its migration history, does not exist.
         """
         definitions.require_table(connection, self.database, self.history)
         there = definitions.read(connection, self.database).names
         return State(there, self.recorded(connection), records.find(connection, self.run))
 
     def recorded(self, connection: Connection) -> int:
-        """How many rows the feature's migrations have in their history. Read-only."""
+        """Count the history rows of the feature's migrations. Read-only."""
         return self.history.rows(connection) if self.history else 0
 
     def missing(self, connection: Connection, found: Definitions) -> list[str]:
-        """What the plan names and was not found, so that it may be misspelt. Read-only."""
+        """Return a line for each object of the plan that was not found, and so may be misspelt. Read-only."""
         lines = definitions.absent(connection, self.database, found)
         return lines + (self.history.missing(connection) if self.history else [])
 
     def in_the_way(self, connection: Connection, mode: str, found: Definitions) -> list[str]:
-        """What hangs on the columns, and what of table and history cannot be handled, a line each. Read-only."""
+        """Return a line for each dependent of the columns, and for each obstacle in table or history. Read-only."""
         hanging = dependents.dependents(connection, self.database, found.names, self.run)
         hanging += definitions.obstacles(connection, self.database, found, mode)
         return hanging + (self.history.in_the_way(connection) if self.history else [])
 
     def is_gone(self, connection: Connection) -> bool:
-        """Whether nothing at all is there of what the plan names. Read-only."""
+        """Whether none of the plan's objects exist. Read-only."""
         found = definitions.read(connection, self.database)
         return not (found.columns or found.indexes or found.constraints or self.recorded(connection))
 
     def require_named(self, connection: Connection, found: Definitions) -> None:
-        """Make sure that all that the plan names was found. Read-only.
+        """Check that every object of the plan was found. Read-only.
 
         Raises:
             PreconditionError: Something is missing.
         """
         if lines := self.missing(connection, found):
             raise PreconditionError(
-                f"The plan names what is not there: {'; '.join(lines)}.",
+                f"The plan names objects that do not exist: {'; '.join(lines)}.",
                 where=self._where,
                 state="Nothing was removed.",
                 safe_next="Correct the plan, or find out who removed it; then take a new preview.",
             )
 
     def removable(self, connection: Connection, mode: str) -> Definitions:
-        """What is to go, once it is sure that all the plan names is there and nothing is in the way. Read-only.
+        """Return what to remove, after checking that every object of the plan exists and nothing blocks. Read-only.
 
         Raises:
-            PreconditionError: Something is missing, or in the way.
+            PreconditionError: Something is missing, or blocks the removal.
         """
         definitions.require_table(connection, self.database, self.history)
         found = definitions.read(connection, self.database)
         self.require_named(connection, found)
         if lines := self.in_the_way(connection, mode, found):
             raise PreconditionError(
-                f"In the way: {'; '.join(lines)}.",
+                f"Blocked by: {'; '.join(lines)}.",
                 where=self._where,
                 state="Nothing was removed, and nothing is ever removed along with the columns.",
                 safe_next="Decide on each of them by hand; then take a new preview.",
@@ -138,18 +138,18 @@ class Removal:
     def with_short_lock(
         self, work: Work, waiting: Waiting, came_about: Callable[[State], bool] | None, budget: LockBudget = DROPPING
     ) -> None:
-        """Do `work` in one short transaction; a COMMIT whose answer was lost is looked up. Changes what `work` changes.
+        """Do `work` in one short transaction; if a COMMIT's answer is lost, look it up. Changes what `work` changes.
 
         Args:
-            work: What to do; it takes its locks first, and looks at nothing that it has written.
-            waiting: Gets who was in the way of a lock.
-            came_about: Whether the state tells that `work` was done; None where no state does.
-            budget: How long the locks may be waited for and held.
+            work: Takes its locks first, and reads nothing that it has written.
+            waiting: Receives the sessions that blocked a lock.
+            came_about: Whether the state shows that `work` was done; None if no state does.
+            budget: How long to wait for the locks, and to hold them.
 
         Raises:
             PreconditionError: The locks could not be acquired.
             AdapterError: The connection broke, and nothing was committed.
-            UnknownOutcome: The connection broke in the COMMIT, and the server did not come back.
+            UnknownOutcome: The connection broke in the COMMIT, and the server could not be reached again.
         """
 
         def done(statements: Statements) -> bool:

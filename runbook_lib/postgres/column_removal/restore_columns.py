@@ -1,4 +1,4 @@
-"""Gives the plan's columns back, or destroys for good what was kept of them."""
+"""Restore the plan's columns, or permanently delete what was kept of them."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,13 +22,13 @@ from runbook_lib.postgres.round_trip import Statements
 
 
 def restore(removal: Removal, progress: Progress, waiting: Waiting) -> dict[str, Any]:
-    """Put columns, values, constraints, indexes and history back as the record has them; returns what came of the values.
+    """Restore columns, values, constraints, indexes and history from the record; return the result for the values.
 
     Changes the target.
 
     Raises:
-        PreconditionError: Columns of those names are there again, what was kept was purged, or the locks were not acquired.
-        StepFailed: Rows written since do not satisfy a constraint, or an index is not valid once it is built.
+        PreconditionError: Columns of those names exist again, the kept data was purged, or the locks were not acquired.
+        StepFailed: Rows written since violate a constraint, or an index is invalid after its build.
     """
     with removal.connect() as connection:
         record = records.find(connection, removal.run)
@@ -36,10 +36,10 @@ def restore(removal: Removal, progress: Progress, waiting: Waiting) -> dict[str,
         return {}
     if record.stage is Stage.PURGED:
         raise PreconditionError(
-            "What was removed has been purged since.",
+            "The removed columns have been purged since.",
             where=f"table {removal.database.schema_}.{removal.database.table}",
             state="Nothing was changed.",
-            safe_next="The values are in the backup alone: restore the columns from it.",
+            safe_next="Only the backup has the values: restore the columns from it.",
         )
     if record.stage is Stage.COPYING:
         _discard(removal, record, waiting)
@@ -68,10 +68,10 @@ def restore(removal: Removal, progress: Progress, waiting: Waiting) -> dict[str,
 
 
 def purge(removal: Removal, waiting: Waiting) -> None:
-    """Destroy what was kept: the columns set aside, or the copy of those dropped. Changes the target, for good.
+    """Permanently delete what was kept: the quarantined columns, or the copy of dropped ones. Changes the target.
 
     Raises:
-        PreconditionError: The removal is under way, something hangs on the columns, or the locks could not be acquired.
+        PreconditionError: The removal is unfinished, something depends on the columns, or the locks could not be acquired.
     """
     with removal.connect() as connection:
         record = records.find(connection, removal.run)
@@ -79,10 +79,10 @@ def purge(removal: Removal, waiting: Waiting) -> None:
         return
     if record.stage is not Stage.REMOVED:
         raise PreconditionError(
-            f"The columns are not removed now: this run is {record.stage}.",
+            f"The columns are not in the removed state: this run is {record.stage}.",
             where=f"table {removal.database.schema_}.{removal.database.table}",
             state="Nothing was purged.",
-            safe_next="Finish the step, or undo it; then there is either something to purge or nothing.",
+            safe_next="Finish the step, or undo it; then purge if anything is left.",
         )
 
     def work(statements: Statements) -> None:
@@ -91,7 +91,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
             lock(statements, removal.database, record.definitions.parents, removal.history)
             if lines := dependents.dependents(statements.connection, removal.database, asides, removal.run):
                 raise PreconditionError(
-                    f"In the way: {'; '.join(lines)}.",
+                    f"Blocked by: {'; '.join(lines)}.",
                     where=f"table {removal.database.schema_}.{removal.database.table}",
                     state="Nothing was purged.",
                     safe_next="Decide on each of them by hand; then purge again.",
@@ -105,7 +105,7 @@ def purge(removal: Removal, waiting: Waiting) -> None:
 
 
 def purge_conflicts(removal: Removal) -> None:
-    """Destroy the former values that were not put back. Changes the target, for good."""
+    """Permanently delete the previous values that were not restored. Changes the target."""
     with removal.connect() as connection, connection.transaction():
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(conflicts_table(removal.run)))
 
@@ -114,17 +114,17 @@ def _return(removal: Removal, statements: Statements, record: Record) -> None:
     lock(statements, removal.database, record.definitions.parents, removal.history)
     if again := definitions.read(statements.connection, removal.database).names:
         raise PreconditionError(
-            f"There are columns of these names again: {', '.join(again)}.",
+            f"Columns of these names exist again: {', '.join(again)}.",
             where=f"table {removal.database.schema_}.{removal.database.table}",
             state="Nothing was changed; what was removed is still kept.",
-            safe_next="Find out who made them, perhaps a migration on boot; take them away; then undo again.",
+            safe_next="Find out who created them, perhaps a migration on boot; remove them; then undo again.",
         )
     if removal.history and (why := removal.history.moved_on(statements.connection, record.history)):
         raise PreconditionError(
             why,
             where=f"table {removal.history.name}",
             state="Nothing was changed; what was removed is still kept.",
-            safe_next="Find out which migration ran since; take it back; then undo again.",
+            safe_next="Find out which migration ran since; revert it; then undo again.",
         )
     stage = Stage.RESTORING
     if record.mode == "drop":
@@ -157,7 +157,7 @@ def _values(
         if batch.last_key is None:
             return {"restored": restored, **left}
         restored, last = restored + batch.restored, batch.last_key
-        progress(restored, total, "rows given their values back")
+        progress(restored, total, "rows with their values restored")
 
 
 def _batch(previous: PreviousValues, connection: Connection, last: str | None) -> Batch:

@@ -1,5 +1,5 @@
-"""Runs the application's statements on a clone before and after a change, each rolled back, and names what then fails.
+"""Runs the application's statements on a clone before and after a change, rolls each back, and names what fails since.
 
-`statement` reads a statement, `sample` copies a few rows into a clone, `outside` finds what may act elsewhere, `values`
-draws parameters from rows, `trial` runs and compares.
+`statement` parses a statement, `sample` copies a few rows into a clone, `outside` finds what may act outside the database,
+`values` draws parameters from rows, `trial` runs and compares.
 """

@@ -1,4 +1,4 @@
-"""What writing one row changes besides, seen on a clone: by triggers, in other columns and other tables."""
+"""Finds, on a clone, what else writing one row changes: by triggers, in other columns and other tables."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ _UPDATE = """UPDATE {table} t SET {column} = {value} {touch} WHERE t.{key} = {fi
 
 
 def to_try(backfill: BackfillTerms) -> sql.Composable:
-    """A condition on rows `t` that the backfill would be cleared of; any, where each gets an earlier value of its own."""
+    """Build a condition on the rows `t` to clear; any row matches if each gets its own earlier value."""
     return sql.SQL("TRUE") if backfill.reads_earlier_values else backfill.affected
 
 
 def changed_by_one_row(connection: Connection, backfill: BackfillTerms) -> str:
-    """Clear one row of the clone as batches do, and take it back; what else that changed. Changes nothing that lasts.
+    """Clear one row of the clone as batches do, roll back, and return what else changed. Changes nothing that lasts.
 
-    Triggers that may act outside the database do not fire. "" where the table has no row to try.
+    Triggers that may act outside the database do not fire. Returns "" if the table has no row to try.
     """
     with connection.transaction(force_rollback=True):
         quiet = keep_quiet(connection, outside(connection))

@@ -1,7 +1,7 @@
-"""What of a database may act outside of it: statements that reach it are not exercised, triggers that do are kept quiet.
+"""Finds what may act outside the database: statements that reach it are not exercised, triggers that do are disabled.
 
-A rolled back transaction takes back all that a statement did in the clone, and NOTIFY is not sent. What a C function, an
-untrusted language or a foreign table does elsewhere stays done.
+A rollback undoes all that a statement did in the clone, and NOTIFY is not sent. But it does not undo what a C function, an
+untrusted language or a foreign table did elsewhere.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from psycopg import sql
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.exercise.statement import Statement
 
-HARMLESS_EXTENSIONS = (  # all that their functions do is in the database
+HARMLESS_EXTENSIONS = (  # their functions act only in the database
     *("autoinc", "btree_gin", "btree_gist", "citext", "cube", "dict_int", "dict_xsyn", "earthdistance", "fuzzystrmatch"),
     *("hstore", "insert_username", "intagg", "intarray", "isn", "lo", "ltree", "moddatetime", "pg_stat_statements"),
     *("pg_trgm", "pgcrypto", "pgstattuple", "plpgsql", "postgis", "refint", "seg", "tablefunc", "tcn", "tsm_system_rows"),
     *("tsm_system_time", "unaccent", "uuid-ossp", "vector", "xml2"),
 )
-_SERVERS_OWN = re.compile(  # of the server's own functions, those that act on other sessions or on files
+_SERVERS_OWN = re.compile(  # the server's own functions that act on other sessions or on files
     r"\b(pg_(cancel|terminate)_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal|pg_stat_reset\w*"
     r"|pg_stat_statements_reset|pg_create_\w+|pg_drop_replication_slot|pg_replication_\w+|pg_logical_\w+|pg_read_\w*file"
     r"|lo_export|lo_import|pg_log_\w+|pg_wal_replay_\w+|pg_backup_\w+)\b",
@@ -29,7 +29,7 @@ _SERVERS_OWN = re.compile(  # of the server's own functions, those that act on o
 )
 _COPY, _DYNAMIC = re.compile(r"\bCOPY\b", re.IGNORECASE), re.compile(r"\bEXECUTE\b", re.IGNORECASE)
 
-# Each thing that has a text, by the name by which statements reach it; `acts` where it may act elsewhere by itself.
+# Each object with a text, by the name that statements use; `acts` if it may act elsewhere by itself.
 _THINGS = """
 WITH of_extension AS (
     SELECT d.classid, d.objid, e.extname = ANY (%(harmless)s) AS harmless
@@ -68,20 +68,20 @@ WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND c.relnamespace IN (S
 
 @dataclass(frozen=True)
 class Outside:
-    """The names by which a statement may reach what acts elsewhere, and the functions that do."""
+    """The names that lead a statement outside the database, and the functions that act there."""
 
     names: frozenset[str]
     functions: frozenset[int]  # OIDs
 
     def reached_by(self, statement: Statement) -> str:
-        """Which of them a statement names, "" for none. Pure."""
+        """Return the name in this set that a statement uses, "" for none. Pure."""
         if found := _SERVERS_OWN.search(statement.text):
             return found[0]
         return min((name for name in self.names if _word(name).search(statement.text)), default="")
 
 
 def outside(connection: Connection) -> Outside:
-    """What may act outside the database, by itself or by what its text names. Read-only."""
+    """Find what may act outside the database, by itself or by what its text names. Read-only."""
     things = connection.execute(_THINGS, {"harmless": list(HARMLESS_EXTENSIONS)}).fetchall()
     own = {place for place, thing in enumerate(things) if thing["acts"]}
     reached = own | {
@@ -98,7 +98,7 @@ def outside(connection: Connection) -> Outside:
 
 
 def keep_quiet(connection: Connection, found: Outside) -> list[str]:
-    """Switch off the triggers of such functions in a transaction that is rolled back; their names. Changes the clone."""
+    """Disable the triggers of such functions until the rollback, and return their names. Changes the clone."""
     rows = connection.execute(
         """SELECT n.nspname AS schema, c.relname AS table, t.tgname AS name FROM pg_trigger t
            JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace

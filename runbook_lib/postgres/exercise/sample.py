@@ -1,4 +1,4 @@
-"""A few rows of the tables that statements name, with the rows that those refer to, for a clone that has none."""
+"""Copies a few rows of the tables that statements name, with the rows they refer to, into an empty clone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from runbook_lib.postgres.exercise.statement import Named, Statement
 from runbook_lib.postgres.restore.shape import ForeignKey, Name, Table, foreign_keys, tables
 from runbook_lib.postgres.text_settings import pin
 
-ROWS = 5  # of each table that a statement names
-MOST = 10_000  # rows in all: those that others refer to come too
+ROWS = 5  # for each table that a statement names
+MOST = 10_000  # rows in all, including those that others refer to
 TIMEOUT = "10s"  # for each query on the target
 
 _Row = tuple[str | None, ...]
@@ -24,7 +24,7 @@ WHERE last_value IS NOT NULL"""
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of tables, and how far each sequence has come."""
+    """Rows of tables, and the last value of each sequence."""
 
     rows: _Rows
     sequences: Mapping[str, int]
@@ -37,14 +37,14 @@ def sample(
     left_out: Collection[Name] = (),
     conditions: Mapping[Name, sql.Composable] | None = None,
 ) -> Sample:
-    """Some rows of each table that statements name, as text, and all that they refer to, each table's once. Read-only.
+    """Read some rows of each table that statements name, as text, and all rows they refer to, each once. Read-only.
 
-    An extension's tables are left out too, since it fills them itself. `conditions` are on a row `t` of further tables.
+    Extensions' tables are left out too, since extensions fill them. `conditions` select rows `t` of further tables.
     """
     named = {each for statement in statements for each in statement.tables}
     with connection.transaction(force_rollback=True):
         pin(connection, local=True, search_path=search_path, statement_timeout=TIMEOUT)
-        wanted = _tables_of(connection, named)
+        ids = _tables_of(connection, named)
         pin(connection, local=True, search_path="")
         known = {
             id: table for id, table in tables(connection).items() if not (table.foreign or table.extension or id in left_out)
@@ -52,7 +52,7 @@ def sample(
         keys = foreign_keys(connection)
         sequences = connection.execute(_SEQUENCES).fetchall()
         found: _Rows = {}
-        added = {id: _rows(connection, known[id], sql.SQL("LIMIT {}").format(ROWS)) for id in wanted if id in known}
+        added = {id: _rows(connection, known[id], sql.SQL("LIMIT {}").format(ROWS)) for id in ids if id in known}
         for id, condition in (conditions or {}).items():
             which = sql.SQL("WHERE {} LIMIT {}").format(condition, ROWS)
             added[id] = [*added.get(id, []), *_rows(connection, known[id], which)]
@@ -64,7 +64,7 @@ def sample(
 
 
 def copy_into(connection: Connection, found: Sample) -> None:
-    """Put rows into tables that have neither constraints nor triggers yet. Changes the clone."""
+    """Insert rows into tables that have no constraints or triggers yet. Changes the clone."""
     with connection.transaction():
         pin(connection, local=True, search_path="")
         for name, last in found.sequences.items():
@@ -88,7 +88,7 @@ def _rows(connection: Connection, table: Table, which: sql.Composable) -> list[_
 
 
 def _new(found: _Rows, known: dict[Name, Table], added: dict[Name, list[_Row]]) -> dict[Name, list[_Row]]:
-    """Add rows to what was found; those that were not there yet."""
+    """Add rows to those found, and return the new ones."""
     fresh: dict[Name, list[_Row]] = {}
     for id, rows in added.items():
         _, there = found.setdefault(id, (known[id], []))
@@ -119,7 +119,7 @@ def _referred_to(
 
 
 def _tables_of(connection: Connection, named: Collection[Named]) -> list[Name]:
-    """The tables behind names, those of views too, a partition's by its root. Read-only."""
+    """Find the tables behind names, also through views; a partition counts as its root table. Read-only."""
     rows = connection.execute(
         """WITH RECURSIVE reached AS (
                SELECT to_regclass(CASE n.schema WHEN '' THEN '' ELSE quote_ident(n.schema) || '.' END

@@ -1,4 +1,4 @@
-"""What a statement of the application names, and what each of its parameters stands for. Pure."""
+"""Parses a statement of the application: what it names, and which column each parameter belongs to. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LISTS = (enums.A_Expr_Kind.AEXPR_OP_ANY, enums.A_Expr_Kind.AEXPR_OP_ALL)
 
 
 class Unfit(Exception):
-    """A statement is not exercised; the text says why."""
+    """A statement cannot be exercised; the text says why."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A table, or a view, that a statement names."""
+    """A table or view that a statement names."""
 
     schema: str  # "" where the search path decides
     name: str
@@ -31,7 +31,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Use:
-    """A column that a parameter is compared with or assigned to; `listed` where it is an array of such values."""
+    """A column that a parameter is compared with or assigned to; `listed` if the parameter is an array of such values."""
 
     qualifier: str  # "" where there is none
     column: str
@@ -58,7 +58,7 @@ def read(text: str, given: Mapping[int, str | None] | None = None) -> Statement:
     """Read a statement.
 
     Raises:
-        Unfit: It is none that reads or writes rows, or cannot be read.
+        Unfit: It does not read or write rows, or cannot be parsed.
     """
     try:
         found = parse_sql(text)
@@ -72,7 +72,7 @@ def read(text: str, given: Mapping[int, str | None] | None = None) -> Statement:
     names(found)
     tables = tuple(each for each in names.tables if each.schema or each.name not in names.of_query)
     if tables and all(each.schema in _SYSTEM or (not each.schema and each.name.startswith("pg_")) for each in tables):
-        raise Unfit("reads the server's own tables alone")
+        raise Unfit("reads only the server's own tables")
     for start, end, number in sorted(names.typed, reverse=True):
         text = f"{text[:start]}${number}::{text[start:end].strip()}{text[end + len(f'${number}') :]}"
     return Statement(text.strip().rstrip(";"), tables, frozenset(names.columns), names.uses, given or {})
@@ -81,10 +81,10 @@ def read(text: str, given: Mapping[int, str | None] | None = None) -> Statement:
 class _Names(Visitor):
     def __init__(self) -> None:
         self.tables: list[Named] = []
-        self.of_query: set[str] = set()  # names that WITH gives
+        self.of_query: set[str] = set()  # names that WITH defines
         self.columns: set[tuple[str, str]] = set()
         self.uses: dict[int, Use] = {}
-        self.typed: list[tuple[int, int, int]] = []  # `interval $1`, which the server does not read: both places, number
+        self.typed: list[tuple[int, int, int]] = []  # `interval $1`, which the server does not parse: both places, number
 
     def visit_RangeVar(self, _: object, node: Any) -> None:
         alias = node.alias.aliasname if node.alias else node.relname
@@ -134,14 +134,14 @@ class _Names(Visitor):
 
 
 def _bare(node: Any) -> Any:
-    """What a cast is of."""
+    """Return a node without its casts."""
     while isinstance(node, ast.TypeCast):
         node = node.arg
     return node
 
 
 def _parameters(node: Any) -> Iterator[int]:
-    """The numbers of the parameters that a term is, or a list of terms holds."""
+    """Yield the parameter numbers of a term, or of the terms in a list."""
     for each in node if isinstance(node, tuple) else (node,):
         bare = _bare(each)
         if isinstance(bare, ast.ParamRef):
@@ -149,7 +149,7 @@ def _parameters(node: Any) -> Iterator[int]:
 
 
 def _column(node: Any) -> tuple[str, str] | None:
-    """A column's qualifier and name, None where the node is no column."""
+    """Return a column's qualifier and name; None if the node is not a column."""
     if not isinstance(node, ast.ColumnRef):
         return None
     names = [each.sval or "" for each in node.fields or () if isinstance(each, ast.String)]

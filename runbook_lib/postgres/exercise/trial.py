@@ -1,4 +1,4 @@
-"""Executes the application's statements on a clone, each rolled back, and compares their ends before and after a change."""
+"""Executes the application's statements on a clone, rolls each back, and compares the results before and after a change."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from runbook_lib.postgres.exercise.values import Shape, drawn, execute, owner_of
 from runbook_lib.postgres.exercise.written import Counts, Written, counts, unlike, written
 from runbook_lib.postgres.sessions import frequent
 
-NUMBER = 20  # of the most frequent statements
+NUMBER = 20  # most frequent statements to run
 STATEMENT, ALL = 2.0, 10.0  # seconds for one statement, and for all of them
 NONE = "pg_stat_statements is not on this server, and the plan names none under `exercise`"
-SHOWN = 1  # statements that are named for each reason
+SHOWN = 1  # statements shown for each reason
 
 _SEARCH_PATH = """
 SELECT substr(c, 13) AS it FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c
@@ -36,7 +36,7 @@ FROM pg_sequences WHERE has_sequence_privilege(format('%I.%I', schemaname, seque
 
 @dataclass
 class Chosen:
-    """The statements that are exercised, whose they are, and those that are not, by the reason."""
+    """The statements to exercise, their source, and those left out, by the reason."""
 
     role: str  # the application's
     source: str
@@ -46,7 +46,7 @@ class Chosen:
 
 
 def chosen(postgres: Postgres, role: str, planned: Sequence[Exercise]) -> Chosen:
-    """The plan's statements; where it has none, the most frequent ones of the application. Read-only.
+    """Choose the plan's statements or, if it has none, the application's most frequent ones. Read-only.
 
     Raises:
         AdapterError: The server cannot be reached, or does not let us see what the application executes.
@@ -74,7 +74,7 @@ def chosen(postgres: Postgres, role: str, planned: Sequence[Exercise]) -> Chosen
 
 @dataclass(frozen=True)
 class Ran:
-    """A statement that ran: by which values, on tables of which shape, and what it wrote, twice."""
+    """A statement that ran: its values, the shape of its tables, and what it wrote in each of two runs."""
 
     statement: Statement
     values: Sequence[str | None]
@@ -84,26 +84,26 @@ class Ran:
 
 @dataclass
 class Compared:
-    """How the statements ended before the change, and what fails since."""
+    """The statements' results before the change, and what fails since."""
 
     of: Chosen
-    meant: Collection[str] | None = None  # columns that the change writes itself; None where any may be written otherwise
-    as_ours: bool = False  # whether they run as our role, since it may not act for the application's
+    meant: Collection[str] | None = None  # columns that the change itself writes; None if any may differ
+    as_ours: bool = False  # whether they run as our role, which may not act for the application's
     ran: list[Ran] = field(default_factory=list)
     failed_before: dict[str, str] = field(default_factory=dict)  # statement -> what the server said
-    left_out: dict[str, list[str]] = field(init=False)  # by the reason
-    quiet: list[str] = field(default_factory=list)  # triggers that were kept from firing
+    left_out: dict[str, list[str]] = field(init=False)  # statements by the reason
+    quiet: list[str] = field(default_factory=list)  # triggers that were disabled
     fails: list[str] = field(default_factory=list)
-    names_gone: dict[str, str] = field(default_factory=dict)  # statement -> what it names that the change takes away
+    names_gone: dict[str, str] = field(default_factory=dict)  # statement -> what it names that the change removes
     after: list[str] = field(default_factory=list)  # the changes after which they ran
 
     def __post_init__(self) -> None:
         self.left_out = defaultdict(list, {reason: [*texts] for reason, texts in self.of.left_out.items()})
 
     def begin(self, connection: Connection, *, with_owners: bool) -> None:
-        """Execute each statement as things are, and roll it back. Changes nothing that lasts.
+        """Execute each statement before the change, and roll it back. Changes nothing that lasts.
 
-        Where things do not belong to whom they belong in the target, statements run as our role.
+        Statements run as our role if objects do not have the same owners as in the target.
         """
         may = outside(connection)
         self.as_ours = not (with_owners and _may_act_for(connection, self.of.role))
@@ -139,7 +139,7 @@ class Compared:
             self.failed_before[str(statement)] = _said(error)
 
     def again(self, connection: Connection, change: str) -> None:
-        """Execute those that ran once more, after a change. Changes nothing that lasts."""
+        """Execute again, after a change, the statements that ran before it. Changes nothing that lasts."""
         self.after.append(change)
         with self._rolled_back(connection, outside(connection)):
             for each in self.ran:
@@ -176,9 +176,9 @@ class Compared:
 
     @contextmanager
     def _rolled_back(self, connection: Connection, may: Outside) -> Iterator[list[str]]:
-        """A transaction in the application's role that nothing is left of, sequences included.
+        """Run the block as the application's role and roll everything back, sequences included.
 
-        Gives the triggers that do not fire, since they may act outside the database.
+        Yields the triggers that do not fire, since they may act outside the database.
         """
         connection.prepare_threshold = None  # statements are prepared by name
         sequences: dict[str, Row] = {row["name"]: row for row in connection.execute(_SEQUENCES)}
@@ -213,16 +213,16 @@ class Compared:
         if self.quiet:
             parts.append(f"triggers that may act outside the database did not fire: {', '.join(self.quiet)}")
         if self.names_gone:
-            parts.append(f"not counted, since they name what goes: {_listed(self.names_gone)}")
+            parts.append(f"not counted, since they name what is removed: {_listed(self.names_gone)}")
         if self.failed_before:
-            parts.append(f"not counted, since they fail before it already: {_listed(self.failed_before)}")
+            parts.append(f"not counted, since they already fail before it: {_listed(self.failed_before)}")
         if left_out := not_exercised(self.left_out):
             parts.append(left_out)
         return "; ".join(parts)
 
 
 def not_exercised(left_out: Mapping[str, Sequence[str]]) -> str:
-    """How many statements were not exercised, and why, "" where all were. Pure."""
+    """Say how many statements were not exercised, and why; "" if all were. Pure."""
     if not left_out:
         return ""
     reasons = [f"{len(texts)} ({_first_of(texts)}): {reason}" for reason, texts in left_out.items()]
@@ -230,7 +230,7 @@ def not_exercised(left_out: Mapping[str, Sequence[str]]) -> str:
 
 
 def _may_act_for(connection: Connection, role: str) -> bool:
-    """Whether our role may act for another, which is there. Read-only."""
+    """Report whether another role exists and ours may act for it. Read-only."""
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
@@ -240,7 +240,7 @@ def _may_act_for(connection: Connection, role: str) -> bool:
 
 
 def _gone(ran: Ran, now: Shape) -> str:
-    """The tables and columns that a statement names and that were there before alone, "" for none."""
+    """Name the tables and columns that a statement uses and that existed only before; "" for none."""
     gone = [alias for alias in ran.shape if alias not in now]
     for qualifier, column in sorted(ran.statement.columns):
         if owner_of_column(ran.shape, qualifier, column) and not owner_of_column(now, qualifier, column):
@@ -254,7 +254,7 @@ def _require_alive(connection: Connection, error: psycopg.Error) -> None:
 
 
 def _said(error: psycopg.Error) -> str:
-    """What the server said, and in which function; no detail, which may hold values of rows."""
+    """Return the server's message and the function, without its detail, which may hold values of rows."""
     context = error.diag.context or ""
     where = next((line.split(" line ")[0] for line in context.splitlines() if " function " in line), "")
     said = error.diag.message_primary or str(error).strip()

@@ -1,4 +1,4 @@
-"""Values for the parameters of a statement: from existing rows of the columns that they stand for, else by their types."""
+"""Chooses values for a statement's parameters: from existing rows of the matching columns, else by their types."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.exercise.statement import Statement, Unfit, Use
 
 PREPARED = "exercised"
-# By the category of a type, or its name where the category says too little.
+# By a type's category, or by its name if the category is too broad.
 _OF_TYPE = {"N": "1", "S": "x", "B": "true", "D": "now", "T": "1 day", "A": "{}", "I": "127.0.0.1", "R": "empty"}
 _OF_NAME = {"uuid": "00000000-0000-4000-8000-000000000000", "json": "{}", "jsonb": "{}", "bytea": "", "xml": "<x/>"}
-# What a column of a unique index is given: a value that no row has.
+# For a column of a unique index: a value that no row has.
 _UNUSED = {"N": "max({c}) + 1", "S": "max({c}::text) || '~'", "D": "max({c}) + interval '1 day'"}
 
 Shape = Mapping[str, tuple[int, frozenset[str]]]  # alias -> the table's OID and its columns
 
 
 def shape(connection: Connection, statement: Statement) -> Shape:
-    """The tables that a statement names, as the search path finds them, with their columns. Read-only."""
+    """Find the tables that a statement names, by the search path, with their columns. Read-only."""
     rows = connection.execute(
         """SELECT n.alias, c.oid, array_agg(a.attname::text) AS columns
            FROM unnest(%s::text[], %s::text[], %s::text[]) n (schema, name, alias)
@@ -35,7 +35,7 @@ def shape(connection: Connection, statement: Statement) -> Shape:
 
 
 def owner_of_column(found: Shape, qualifier: str, column: str) -> str | None:
-    """The alias of the table that a column belongs to, None where no table has it. Pure."""
+    """Return the alias of the table that has a column; None if no table has it. Pure."""
     aliases = [qualifier] if qualifier in found else found
     return next((alias for alias in aliases if column in found[alias][1]), None)
 
@@ -47,17 +47,17 @@ def prepare(connection: Connection, statement: Statement) -> None:
 
 
 def execute(connection: Connection, values: Sequence[str | None]) -> None:
-    """Execute the prepared statement, what is deferred included. Changes what the statement changes."""
+    """Execute the prepared statement, including deferred checks. Changes what the statement changes."""
     given = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, values))) if values else sql.SQL("")
     connection.execute(sql.SQL(f"EXECUTE {PREPARED}") + given)
     connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def drawn(connection: Connection, statement: Statement, found: Shape) -> list[str | None]:
-    """A value for each parameter of the prepared statement, as text. Read-only.
+    """Choose a value for each parameter of the prepared statement, as text. Read-only.
 
     Raises:
-        Unfit: There is none for a parameter.
+        Unfit: A parameter has no value.
     """
     types = connection.execute(
         """SELECT o.place::int AS number, t.oid, t.typname AS name, t.typcategory AS category,
@@ -73,13 +73,13 @@ def drawn(connection: Connection, statement: Statement, found: Shape) -> list[st
         if number not in known:
             known[number] = _OF_TYPE.get(row["category"], _OF_NAME.get(row["name"], row["label"]))
             if known[number] is None:
-                raise Unfit(f"no value for ${number} of the type {row['name']}")
+                raise Unfit(f"no value for ${number} of type {row['name']}")
         values.append(known[number])
     return values
 
 
 def _of_rows(connection: Connection, statement: Statement, found: Shape) -> dict[int, str]:
-    """The values that come from rows, those of one table from the same row."""
+    """Take values from rows; all values of one table come from the same row."""
     by_table: dict[int, dict[int, Use]] = defaultdict(dict)
     for number, use in statement.uses.items():
         alias = owner_of_column(found, use.qualifier, use.column)
@@ -125,7 +125,7 @@ def _of_table(connection: Connection, oid: int, uses: Mapping[int, Use]) -> dict
 
 
 def _table(connection: Connection, oid: int) -> tuple[str, dict[str, str]]:
-    """A table's name, and the columns of unique indexes that refer nowhere, with their types' categories. Read-only."""
+    """Read a table's name and its unique-index columns without foreign keys, with their type categories. Read-only."""
     rows = connection.execute(
         """SELECT a.attname AS column, CASE t.typname WHEN 'uuid' THEN 'uuid' ELSE t.typcategory::text END AS category
            FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid

@@ -1,4 +1,4 @@
-"""What a statement wrote on a clone, so that the same statement can be compared before and after a change."""
+"""Reads what a statement wrote on a clone, to compare it before and after a change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg import sql
 
 from runbook_lib.postgres import Connection
 
-LARGEST = 10_000_000  # bytes of a table whose rows are read
+LARGEST = 10_000_000  # bytes of the largest table whose rows are read
 _COUNTS = """SELECT relid::regclass::text AS table, n_tup_ins AS inserted, n_tup_upd AS updated, n_tup_del AS deleted,
 pg_relation_size(relid) AS bytes FROM pg_stat_xact_user_tables"""
 _ROWS = "SELECT to_jsonb(t) AS row FROM {} t WHERE age(t.xmin) <= age(pg_current_xact_id()::xid)"
@@ -22,7 +22,7 @@ Counts = Mapping[str, tuple[int, int, int, int]]  # table -> rows inserted, upda
 
 @dataclass(frozen=True)
 class Wrote:
-    """The rows inserted, updated and deleted in a table, and those that it holds of the transaction, column by column."""
+    """The number of rows inserted, updated and deleted in a table, and the rows that the transaction left, by column."""
 
     counts: tuple[int, int, int]
     rows: tuple[Mapping[str, Any], ...]
@@ -32,13 +32,13 @@ Written = Mapping[str, Wrote]  # by the table
 
 
 def counts(connection: Connection) -> Counts:
-    """How much each table was written in this transaction so far. Read-only."""
+    """Count what this transaction has written so far in each table. Read-only."""
     rows = connection.execute(_COUNTS.encode())
     return {row["table"]: (row["inserted"], row["updated"], row["deleted"], row["bytes"]) for row in rows}
 
 
 def written(connection: Connection, before: Counts) -> Written | None:
-    """What was written since those counts, None where our role may not see that. Read-only."""
+    """Read what was written since those counts; None if our role may not see it. Read-only."""
     found = {}
     try:
         for table, (*now, size) in counts(connection).items():
@@ -52,9 +52,9 @@ def written(connection: Connection, before: Counts) -> Written | None:
 
 
 def unlike(before: Written, again: Written, after: Written, left_out: Collection[str]) -> list[str]:
-    """Which tables and columns are written otherwise `after` a change, which were not from `before` to `again`. Pure.
+    """Name the tables and columns written differently `after` a change, but alike in `before` and `again`. Pure.
 
-    Columns that are not there any more count nowhere, nor do those that are left out.
+    Columns that no longer exist do not count, nor do those in `left_out`.
     """
     names = [{name for wrote in each.values() for row in wrote.rows for name in row} for each in (again, after)]
     apart = (names[0] ^ names[1]) | {*left_out}
@@ -79,7 +79,7 @@ def _values(wrote: Wrote, column: str, apart: Collection[str]) -> list[str]:
 
 
 def _plain(value: Any, apart: Collection[str]) -> Any:
-    """A value without what it says of columns that count nowhere, as an audit's copy of a row does."""
+    """Strip from a value, such as an audit's copy of a row, the parts about columns that do not count."""
     if isinstance(value, dict):
         return {name: _plain(each, apart) for name, each in value.items() if name not in apart}
     if isinstance(value, list):

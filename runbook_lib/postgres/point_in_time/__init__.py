@@ -1,1 +1,1 @@
-"""The state just before a migration's commit, out of a base backup and the WAL since."""
+"""Recovers the state just before a migration's commit from a base backup and the WAL since."""

@@ -1,4 +1,4 @@
-"""Which base backup and which WAL lead to the state just before a commit, what room that takes, and the state itself."""
+"""Finds the base backup and WAL that lead to the state just before a commit and the room needed, and recovers the state."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from runbook_lib.errors import PreconditionError
 from runbook_lib.postgres import Connection
 from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.point_in_time.base_backup import BaseBackup, base_backups, control, refused, tablespaces
-from runbook_lib.postgres.point_in_time.side_server import BEFORE_BASE, MISSING_WAL, SideServer, Wanted, place, recovered
+from runbook_lib.postgres.point_in_time.side_server import BEFORE_BASE, MISSING_WAL, Expected, SideServer, place, recovered
 from runbook_lib.postgres.point_in_time.wal import Archive, Commit, not_before, number, precedes, written_by
 from runbook_lib.postgres.programs import server_programs
 from runbook_lib.system import temporary
 from runbook_lib.system.processes import Processes, shown
 
 EARLIER_BASE = "Name a base backup that was complete before the migration ran."
-SPARE = 1.1  # of the base backup's size
-WAL = 256_000_000  # bytes of it that are restored at a time, and what recovery writes
-SHOWN = 5  # segments that are named
-OLDEST_XID = 3  # those below are no transactions
+SPARE = 1.1  # times the base backup's size
+WAL = 256_000_000  # bytes of WAL restored at a time, and of what recovery writes
+SHOWN = 5  # segments shown
+OLDEST_XID = 3  # smaller numbers are not transactions
 
 
 @dataclass(frozen=True)
 class Live:
-    """The live server, as far as a state of its past depends on it."""
+    """The facts about the live server that recovery depends on."""
 
     system: str
     major: int
@@ -44,7 +44,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Room:
-    """The bytes that a folder has to have free, and those that it has."""
+    """The free bytes that a folder needs, and those that it has."""
 
     folder: Path
     needed: int
@@ -56,15 +56,15 @@ class Room:
 
 @dataclass(frozen=True)
 class Way:
-    """How the state is reached: what is restored, where recovery stops, and the room that it takes."""
+    """The recovery path: what is restored, where recovery stops, and the room it needs."""
 
     spec: PointInTime
     live: Live
     programs: Path
     rooms: Sequence[Room]
-    xid: int | None = None  # the transaction whose commit recovery stops before; None where `spec.at` says the moment
-    base: BaseBackup | None = None  # None where the target's command restores it
-    commit: Commit | None = None  # None where only the server itself will find it
+    xid: int | None = None  # recovery stops before this transaction's commit; None if `spec.at` gives the moment
+    base: BaseBackup | None = None  # None if the target's command restores it
+    commit: Commit | None = None  # None if only the server itself will find it
 
     def __str__(self) -> str:
         from_what = f"{self.base.path} and the WAL since" if self.base else f"what {shown(self.spec.command or [])} restores"
@@ -74,22 +74,22 @@ class Way:
 
 
 def live_server(connection: Connection) -> Live:
-    """What of the live server counts. Read-only."""
+    """Read the facts about the live server that recovery depends on. Read-only."""
     return Live(**one(connection, _LIVE))
 
 
 def look(
     spec: PointInTime, live: Live, xids: Collection[int], tools: str | None, processes: Processes, backups: Path
 ) -> Way:
-    """See how the state before the earliest of some commits is reached, and whether it is. Read-only.
+    """Find the recovery path to the state before the earliest of some commits. Read-only.
 
     Args:
         spec: Where the base backups and the WAL are.
-        live: The server whose past it is.
+        live: The server whose earlier state is needed.
         xids: The transactions that wrote what the feature's migrations left.
-        tools: Where the target has its programs of PostgreSQL.
+        tools: The target's directory of PostgreSQL programs.
         processes: What runs commands.
-        backups: Where the dump of the state goes.
+        backups: The folder for the dump of the state.
 
     Raises:
         PreconditionError: No base backup and WAL lead there, or there is no room.
@@ -97,13 +97,13 @@ def look(
     programs = server_programs(live.major, tools)
     if programs is None:
         raise refused(
-            f"There is no server of PostgreSQL {live.major} on this machine, whose major version the live one has.",
+            f"There is no server of PostgreSQL {live.major}, the live server's major version, on this machine.",
             "Install it (the package postgresql of that version), or name the folder of its programs as database.tools.",
         )
     if not spec.at and (not xids or min(xids) < OLDEST_XID):
         raise refused(
             "The database does not show which transaction applied the migration.",
-            "Name the moment in the target: before.at, just before the first commit then or later.",
+            "Name the moment in the target as before.at: recovery stops before the first commit at that time or later.",
         )
     if not backups.is_dir():
         raise refused(f"There is no folder {backups}.", "Create it, or correct backups.directory in the target.")
@@ -123,7 +123,7 @@ def carried_out(way: Way, processes: Processes) -> Iterator[SideServer]:
     """Restore and recover on a side instance, which ends with the block. Changes a temporary folder only.
 
     Raises:
-        PreconditionError: What was restored is of another server, or does not lead to the state.
+        PreconditionError: The restored data are of another server, or do not lead to the state.
     """
     with place() as (root, data):
         if way.base:
@@ -134,8 +134,8 @@ def carried_out(way: Way, processes: Processes) -> Iterator[SideServer]:
         _require_fitting(way, data, processes)
         target = ("recovery_target_xid", str(way.xid)) if way.xid else ("recovery_target_time", str(way.spec.at))
         fetch = f"cp {shlex.quote(way.spec.wal).replace('%', '%%')}/%f %p" if way.spec.wal else ""
-        wanted = Wanted(way.live.major, way.live.superuser, way.live.database, target, fetch)
-        with recovered(root, data, wanted, way.programs, processes, way.spec.timeout) as server:
+        expected = Expected(way.live.major, way.live.superuser, way.live.database, target, fetch)
+        with recovered(root, data, expected, way.programs, processes, way.spec.timeout) as server:
             yield server
 
 
@@ -155,10 +155,10 @@ def _from_files(way: Way, base: Path, wal: Path, xids: Collection[int], processe
 
 
 def _reached(way: Way, base: BaseBackup, archive: Archive, xids: Collection[int], processes: Processes) -> Commit:
-    """The commit that recovery from a base backup stops before. Read-only.
+    """Find the commit that recovery from a base backup stops before. Read-only.
 
     Raises:
-        PreconditionError: It does not come there.
+        PreconditionError: Recovery does not reach it.
     """
     if why := base.why_not():
         raise refused(f"The base backup cannot be restored: {why}.", "Name another base backup.")
@@ -182,10 +182,10 @@ def _reached(way: Way, base: BaseBackup, archive: Archive, xids: Collection[int]
 
 
 def _require_fitting(way: Way, data: Path, processes: Processes) -> None:
-    """See that a restored data directory is of the live server, and from before the moment. Read-only.
+    """Check that a restored data directory is of the live server, and from before the moment. Read-only.
 
     Raises:
-        PreconditionError: It is not.
+        PreconditionError: It is of another server, or too late.
     """
     if not (data / "PG_VERSION").is_file():
         raise refused(
@@ -215,7 +215,7 @@ def _require_major(live: Live, major: str) -> None:
 def _require_system(live: Live, system: str) -> None:
     if system != live.system:
         raise refused(
-            f"Another cluster: the backup is of the system {system}, the live server is {live.system}.",
+            f"Another cluster: the backup is of system {system}, the live server is {live.system}.",
             "Name the base backups and the archive of the target's own server.",
         )
 
@@ -224,8 +224,8 @@ def _require_timeline(live: Live, timeline: int) -> None:
     if timeline != live.timeline:
         raise refused(
             f"A timeline switch: the base backup is on timeline {timeline}, the live server on {live.timeline}.",
-            "Name a base backup from since the switch; where the migration is older, restore it by hand to the moment "
-            "before, and name a dump of it under backups.",
+            "Name a base backup from after the switch. If the migration is older, restore by hand to the moment "
+            "before it, and name a dump of that under backups.",
         )
 
 
@@ -243,21 +243,21 @@ def _missing(archive: Archive, lacking: Sequence[str], commit: str) -> Precondit
     if lacking:
         return refused(
             f"{MISSING_WAL}: {archive.folder} lacks {', '.join(lacking[:SHOWN])}{' …' if lacking[SHOWN:] else ''}.",
-            "Bring the segments back, or name a base backup from after the gap and from before the migration.",
+            "Restore the segments, or name a base backup from after the gap and from before the migration.",
         )
     return refused(
         f"{MISSING_WAL}: {archive.folder} ends with {max(archive.segments.values())}, and holds no commit {commit}.",
-        "See that archiving works; SELECT pg_switch_wal() on the live server has the rest archived.",
+        "Check that archiving works; SELECT pg_switch_wal() on the live server archives the rest.",
     )
 
 
 def oldest(xids: Collection[int]) -> int:
-    """The transaction that began first. Pure."""
+    """Return the transaction that began first. Pure."""
     return next(xid for xid in xids if not any(precedes(other, xid) for other in xids))
 
 
 def _rooms(live: Live, base: int | None, backups: Path) -> list[Room]:
-    """What has to be free: for the side instance, and for the dump of its database. Read-only."""
+    """Compute the room needed: for the side instance, and for the dump of its database. Read-only."""
     side, dump, scratch = int((base or live.size) * SPARE) + WAL, live.database_size, temporary.root().parent
     needed = {scratch: side, backups: dump}
     if os.stat(scratch).st_dev == os.stat(backups).st_dev:

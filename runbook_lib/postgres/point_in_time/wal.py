@@ -1,4 +1,4 @@
-"""An archive of WAL: which segments are there, and where a transaction committed."""
+"""Reads an archive of WAL: which segments it has, and where a transaction committed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runbook_lib.errors import AdapterError, PreconditionError
 
 NOTHING = "Nothing was started; the target was only read."
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
-_HEADER = struct.Struct("<HHIQIIQII")  # of a segment: magic, …, the cluster's identifier, the size of segments
+_HEADER = struct.Struct("<HHIQIIQII")  # a segment's: magic, …, the cluster's identifier, the size of segments
 _COMMIT = re.compile(
     r"tx:\s*(?P<own>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*"
     r"desc: COMMIT(?:_PREPARED (?P<prepared>\d+):)? (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*) UTC"
@@ -26,24 +26,24 @@ _OLDEST_RUNNING = re.compile(r"desc: CHECKPOINT_\w+ .*oldest running xid (\d+)")
 
 
 def number(lsn: str) -> int:
-    """An LSN as a number of bytes. Pure."""
+    """Convert an LSN to a number of bytes. Pure."""
     high, low = lsn.split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
 
 def precedes(first: int, second: int) -> bool:
-    """Whether one transaction id is older than another, as PostgreSQL counts: they wrap around. Pure."""
+    """Report whether one transaction id is older than another, with PostgreSQL's wraparound. Pure."""
     return 0 < (second - first) & 0xFFFFFFFF < 1 << 31
 
 
 @dataclass(frozen=True)
 class Commit:
-    """The record by which a transaction committed."""
+    """The WAL record of a transaction's commit."""
 
     xid: int
     lsn: str
     time: datetime
-    of: frozenset[int]  # the transaction, and those within it
+    of: frozenset[int]  # the transaction and its subtransactions
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,18 @@ class Archive:
 
     @cached_property
     def segments(self) -> dict[int, str]:
-        """The segments that are there, by their number."""
+        """List the existing segments by their number."""
         names = sorted(each.name for each in self.folder.iterdir() if _SEGMENT.fullmatch(each.name))
         return {self._number(name): name for name in names if int(name[:8], 16) == self.timeline}
 
     @cached_property
     def system(self) -> str:
-        """The identifier of the cluster that wrote it."""
+        """Return the identifier of the cluster that wrote it."""
         return str(self._header[6])
 
     @property
     def segment_size(self) -> int:
-        """The bytes of a segment."""
+        """Return the bytes of a segment."""
         return int(self._header[7])
 
     @cached_property
@@ -86,20 +86,20 @@ class Archive:
         )
 
     def holds(self, lsn: str) -> bool:
-        """Whether the segment of an LSN is there. Read-only."""
+        """Report whether the segment of an LSN exists. Read-only."""
         return number(lsn) // self.segment_size in self.segments
 
     def missing_since(self, lsn: str) -> list[str]:
-        """The segments that lack, from that of an LSN to the last that is there. Read-only."""
+        """List the missing segments, from that of an LSN to the last existing one. Read-only."""
         first = number(lsn) // self.segment_size
         last = max(self.segments, default=first)
         return [self._name(each) for each in range(first, max(first, last) + 1) if each not in self.segments]
 
     def oldest_running(self, checkpoint: str) -> int:
-        """The oldest transaction that ran at a checkpoint; older ones had ended. Read-only.
+        """Return the oldest transaction that ran at a checkpoint; older ones had ended. Read-only.
 
         Raises:
-            AdapterError: The record cannot be read.
+            AdapterError: The checkpoint's record cannot be read.
         """
         for line in self._dump(f"--start={checkpoint}", "--limit=1"):
             if found := _OLDEST_RUNNING.search(line):
@@ -108,11 +108,11 @@ class Archive:
             f"The checkpoint {checkpoint} of the base backup cannot be read from {self.folder}.",
             where="target, key before.wal",
             state=NOTHING,
-            safe_next="See that the archive is that of the same cluster and whole.",
+            safe_next="Check that the archive is complete and of the same cluster.",
         )
 
     def commits(self, start: str) -> Iterator[Commit]:
-        """The commits from an LSN to the first segment that lacks, in their order. Read-only."""
+        """Yield the commits in order, from an LSN to the first missing segment. Read-only."""
         there = first = number(start) // self.segment_size
         while there in self.segments:
             there += 1
@@ -127,9 +127,9 @@ class Archive:
                 of = frozenset({xid, *map(int, within[1].split() if within else ())})
                 yield Commit(xid, found["lsn"], datetime.fromisoformat(found["time"]).replace(tzinfo=UTC), of)
 
-    def commit_of(self, start: str, is_wanted: Callable[[Commit], bool]) -> Commit | None:
-        """The first commit since an LSN that is wanted; None where the archive has none. Read-only."""
-        return next(filter(is_wanted, self.commits(start)), None)
+    def commit_of(self, start: str, is_expected: Callable[[Commit], bool]) -> Commit | None:
+        """Return the first expected commit since an LSN; None if the archive has none. Read-only."""
+        return next(filter(is_expected, self.commits(start)), None)
 
     def _dump(self, *options: str) -> Iterator[str]:
         command = [str(self.programs / "pg_waldump"), f"--path={self.folder}", f"--timeline={self.timeline}", *options]
@@ -151,10 +151,10 @@ class Archive:
 
 
 def written_by(xids: Collection[int]) -> Callable[[Commit], bool]:
-    """Whether a commit is that of one of some transactions. Pure."""
+    """Return a test whether a commit is of one of some transactions. Pure."""
     return lambda commit: not commit.of.isdisjoint(xids)
 
 
 def not_before(moment: datetime) -> Callable[[Commit], bool]:
-    """Whether a commit is at a moment or later. Pure."""
+    """Return a test whether a commit is at a moment or later. Pure."""
     return lambda commit: commit.time >= moment

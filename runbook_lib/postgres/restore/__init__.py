@@ -1,1 +1,1 @@
-"""Going back to a backup: restored to a staging database, compared, salvaged into, put in the live one's place."""
+"""Restore a backup: into a staging database, compare, salvage newer rows into it, and cut over from the live database."""

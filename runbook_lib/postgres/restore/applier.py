@@ -1,4 +1,4 @@
-"""Carries staged rows into the tables of a database, in the order of their references, in parts that each commit whole."""
+"""Apply staged rows to the tables of a database in foreign-key order, in parts that each commit as a whole."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from runbook_lib.postgres.restore.staged_rows import AND, MergeSql, Progress, St
 from runbook_lib.postgres.restore.stream import pin
 
 ROW_ERRORS = (errors.IntegrityError, errors.DataError, errors.InternalError, errors.RaiseException)
-PATIENCE = 200  # rows of a statement that may fail one by one; then the rest is not tried
+PATIENCE = 200  # rows of a statement that may fail one by one; after that the rest is not tried
 
-Statement = Callable[[sql.Composable], sql.Composed]  # of the condition of the rows it is for
+Statement = Callable[[sql.Composable], sql.Composed]  # takes the condition of the rows it applies to
 Failed = Callable[[sql.Composable, str], object]  # gets the condition of rows, and why they failed
 
 
 def each(connection: Connection, merge: MergeSql, kind: Kind, statement: Statement, failed: Failed) -> int:
-    """Run a statement for all rows of a kind that wait, leaving out those that it fails for; how many it changed.
+    """Run a statement for all waiting rows of a kind, without those for which it fails; return how many it changed.
 
     Changes the target.
     """
@@ -39,14 +39,14 @@ def each(connection: Connection, merge: MergeSql, kind: Kind, statement: Stateme
             connection,
             sql.SQL("""SELECT count(*) AS n, min(runbook_row) AS low, max(runbook_row) AS high,
             percentile_disc(0.5) WITHIN GROUP (ORDER BY runbook_row) AS middle FROM {} c WHERE {}""").format(
-                merge.staged.lies_in, rows
+                merge.staged.store_id, rows
             ),
         )
         if span["n"] == 1 or refused >= PATIENCE:
             refused += 1
             failed(
                 rows,
-                reason if span["n"] == 1 else f"not tried, {PATIENCE} rows of its table having failed, the last: {reason}",
+                reason if span["n"] == 1 else f"not tried, because {PATIENCE} rows of its table failed, the last: {reason}",
             )
             return 0
         return run(span["low"], span["middle"]) + run(span["middle"] + 1, span["high"])
@@ -56,7 +56,7 @@ def each(connection: Connection, merge: MergeSql, kind: Kind, statement: Stateme
 
 @dataclass(frozen=True)
 class RowMove:
-    """Staged rows of one kind on their way into the tables of a circle; mostly that is one table."""
+    """Staged rows of one kind, being applied to the tables of a reference cycle; mostly that is one table."""
 
     connection: Connection
     progress: Progress
@@ -64,37 +64,37 @@ class RowMove:
     keys: Sequence[ForeignKey]  # of the whole database
     circle: Mapping[Name, MergeSql]
 
-    def carry(self) -> dict[str, int]:
-        """Carry every row that can be, and say of the others why not; how many were carried into each table."""
+    def apply(self) -> dict[str, int]:
+        """Apply every row that can be applied, note the reason for the others; return how many went into each table."""
         self._exclude()
         way = order(self.circle, self.keys, [key for key in self.keys if self._emptied(key)])
         if way is None:
-            return self._fail_all("the tables refer to one another by references that cannot wait")
+            return self._fail_all("the tables refer to one another by references that cannot be deferred")
         try:
             with self.connection.transaction():
                 for key in way.deferred:
                     name = sql.Identifier(key.table[0], key.name)
                     self.connection.execute(sql.SQL("SET CONSTRAINTS {} DEFERRED").format(name))
-                carried = self._carry(way)
+                applied = self._apply(way)
                 self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except errors.IntegrityError as error:
             return self._fail_all(str(error).splitlines()[0])
-        return {self.circle[name].staged.table: number for name, number in carried.items()}
+        return {self.circle[name].staged.table: number for name, number in applied.items()}
 
-    def _carry(self, way: Order) -> dict[Name, int]:
+    def _apply(self, way: Order) -> dict[Name, int]:
         if self.kind == Kind.NEW:
-            carried = {name: self._insert(self.circle[name], way) for name in way.tables}
+            applied = {name: self._insert(self.circle[name], way) for name in way.tables}
             for name in way.tables:
                 self._fill(self.circle[name], [key for key in way.emptied if key.table == name])
-            return carried
+            return applied
         if self.kind == Kind.DELETED:
             for key in way.emptied:
-                self._let_go(self.circle[key.table], self._emptied(key))
+                self._empty_references(self.circle[key.table], self._emptied(key))
             return {name: self._delete(self.circle[name]) for name in reversed(way.tables)}
         return {name: self._update(self.circle[name], self.circle[name].updated(self.kind)) for name in way.tables}
 
     def _exclude(self) -> None:
-        """Mark the rows that are known not to be carried; a row that refers to such a one may be another."""
+        """Mark the rows known to fail; that may make rows that refer to them fail too."""
         again = True
         while again:
             excluded, circular = 0, False
@@ -106,11 +106,11 @@ class RowMove:
                         with self.connection.transaction():
                             excluded += self._fail(merge, rows, obstacle.reason)
                     except errors.DataError:
-                        pass  # a staged value does not fit its column: the row is found when it is carried
+                        pass  # a staged value does not fit its column: applying the row will show which
             again = bool(excluded) and circular
 
     def _insert(self, merge: MergeSql, way: Order) -> int:
-        """Insert new rows at once; should that fail, by halves, their references to the table itself left for later."""
+        """Insert new rows in one statement; if it fails, by halves. References to the table itself are filled later."""
         emptied = {name for key in way.emptied if key.table == merge.table.id for name in self._emptied(key)}
         try:
             with self.connection.transaction():
@@ -129,7 +129,7 @@ class RowMove:
         return count
 
     def _fill(self, merge: MergeSql, keys: Sequence[ForeignKey]) -> None:
-        """Fill in the references that were left empty; one that cannot be is listed, its row being carried."""
+        """Fill in the references that were left empty; a row whose reference fails stays applied, and is listed."""
         names = [name for key in keys for name in self._emptied(key)]
         if names:
             filled = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(sql.Identifier("c", name) for name in names))
@@ -139,7 +139,7 @@ class RowMove:
                 self.kind,
                 lambda rows: merge.update(AND.join([rows, filled]), names),
                 lambda rows, reason: self.progress.list(
-                    self.connection, merge.staged, AND.join([rows, filled]), f"carried without {', '.join(names)}: {reason}"
+                    self.connection, merge.staged, AND.join([rows, filled]), f"applied without {', '.join(names)}: {reason}"
                 ),
             )
 
@@ -157,12 +157,12 @@ class RowMove:
     def _delete(self, merge: MergeSql) -> int:
         return each(self.connection, merge, self.kind, merge.delete, lambda rows, reason: self._fail(merge, rows, reason))
 
-    def _let_go(self, merge: MergeSql, names: Sequence[str]) -> None:
-        """Empty references of rows that are to be deleted, so that what they refer to can be deleted too."""
+    def _empty_references(self, merge: MergeSql, names: Sequence[str]) -> None:
+        """Empty references in rows to be deleted, so that their targets can be deleted too."""
         self.connection.execute(merge.empty(merge.waiting(self.kind), names))
 
     def _emptied(self, key: ForeignKey) -> list[str]:
-        """The columns of a reference that can be left empty for a while."""
+        """The columns of a reference that can be empty for a while."""
         merge = self.circle.get(key.table)
         if merge is None:
             return []
@@ -172,7 +172,7 @@ class RowMove:
 
     def _fail(self, merge: MergeSql, rows: sql.Composable, reason: str) -> int:
         query = sql.SQL("UPDATE {} c SET runbook_reason = {} WHERE {}")
-        return self.connection.execute(query.format(merge.staged.lies_in, sql.Literal(reason), rows)).rowcount
+        return self.connection.execute(query.format(merge.staged.store_id, sql.Literal(reason), rows)).rowcount
 
     def _fail_all(self, reason: str) -> dict[str, int]:
         for merge in self.circle.values():
@@ -180,7 +180,7 @@ class RowMove:
         return {}
 
 
-ROUNDS = (1, 2)  # what was in a row's way in the first may be gone in the second
+ROUNDS = (1, 2)  # an obstacle of the first round may be gone in the second
 PHASES = (Kind.DELETED, Kind.NEW, Kind.CHANGED, Kind.FEATURE)
 STARTED, AGAIN, LISTED = "started", "again", "listed"
 
@@ -196,7 +196,7 @@ ORDER BY 1, 2
 
 
 class Applier:
-    """The staged rows of some tables on their way into one database; what is done is not done again."""
+    """Applies the staged rows of some tables to one database; finished parts are not repeated."""
 
     def __init__(self, connection: Connection, staged_tables: Sequence[StagedRows], progress: Progress) -> None:
         with connection.transaction():
@@ -208,8 +208,8 @@ class Applier:
         self.staged_tables = {staged.id: staged for staged in staged_tables}
         self.components = components([name for name in self.staged_tables if name in self.tables], self.keys)
 
-    def carry(self, kinds: Sequence[Kind], between: Between) -> None:
-        """Carry the rows of some kinds, and list those that cannot be carried. Changes the target."""
+    def apply(self, kinds: Sequence[Kind], between: Between) -> None:
+        """Apply the rows of some kinds, and list those that cannot be applied. Changes the target."""
         self._part(STARTED, "", lambda: self._start(kinds), between)
         for number in ROUNDS:
             if number > 1:
@@ -219,8 +219,8 @@ class Applier:
                     self._component(number, kind, component, between)
         self._part(LISTED, "", self._list, between)
 
-    def carried(self) -> dict[str, dict[Kind, int]]:
-        """How many rows of each kind were carried into each table so far. Read-only."""
+    def applied(self) -> dict[str, dict[Kind, int]]:
+        """Return how many rows of each kind were applied to each table so far. Read-only."""
         found: dict[str, dict[Kind, int]] = {}
         for number in ROUNDS:
             for kind in PHASES:
@@ -231,18 +231,18 @@ class Applier:
         return found
 
     def finished_kinds(self) -> tuple[Kind, ...] | None:
-        """The kinds of rows that were carried; None while that is under way. Read-only."""
+        """Return the kinds of rows that were applied; None while that is unfinished. Read-only."""
         started = self.progress.done(self.connection, STARTED)
         if started and not self.progress.done(self.connection, LISTED):
             return None
         return tuple(map(Kind, started.get("", ())))
 
     def merges(self) -> list[MergeSql]:
-        """The staged rows of each table that is there."""
+        """Return the staged rows of each existing table."""
         return [MergeSql(staged, self.tables[name]) for name, staged in self.staged_tables.items() if name in self.tables]
 
     def left_out(self) -> dict[str, tuple[str, ...]]:
-        """What is staged of each table and has no place in it."""
+        """Return the staged columns of each table that the table itself lacks."""
         found = {
             b.staged.table: (*(name for name in b.staged.columns if name not in b.table.names), *b.staged.withheld)
             for b in self.merges()
@@ -255,7 +255,7 @@ class Applier:
         def move() -> dict[str, int]:
             self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             with self._without_triggers(component):
-                return RowMove(self.connection, self.progress, kind, self.keys, circle).carry()
+                return RowMove(self.connection, self.progress, kind, self.keys, circle).apply()
 
         if any(self._waits(merge, kind) for merge in circle.values()):
             self._part(f"{number} {kind}", ", ".join(merge.staged.table for merge in circle.values()), move, between)
@@ -266,13 +266,13 @@ class Applier:
     def _start(self, kinds: Sequence[Kind]) -> list[str]:
         for name, staged in self.staged_tables.items():
             if name not in self.tables:
-                query = sql.SQL("UPDATE {} SET runbook_reason = 'the table is not there'").format(staged.lies_in)
+                query = sql.SQL("UPDATE {} SET runbook_reason = 'the table does not exist'").format(staged.store_id)
                 self.connection.execute(query)
         return list(kinds)
 
     def _try_again(self) -> dict[str, int]:
         query = sql.SQL("UPDATE {} SET runbook_round = 2, runbook_reason = NULL WHERE runbook_reason IS NOT NULL")
-        return {b.staged.table: self.connection.execute(query.format(b.staged.lies_in)).rowcount for b in self.merges()}
+        return {b.staged.table: self.connection.execute(query.format(b.staged.store_id)).rowcount for b in self.merges()}
 
     def _list(self) -> dict[str, int]:
         failed = sql.SQL("c.runbook_reason IS NOT NULL")
@@ -280,11 +280,11 @@ class Applier:
 
     def _waits(self, merge: MergeSql, kind: Kind) -> bool:
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} c WHERE {}) AS it")
-        return bool(one(self.connection, query.format(merge.staged.lies_in, merge.waiting(kind)))["it"])
+        return bool(one(self.connection, query.format(merge.staged.store_id, merge.waiting(kind)))["it"])
 
     @contextmanager
     def _without_triggers(self, component: Sequence[Name]) -> Iterator[None]:
-        """Hold the tables' own triggers off: what they did when the rows were written is among the rows."""
+        """Disable the tables' own triggers: their earlier effects are among the rows."""
         found: list[Mapping[str, object]] = []
         for name in component:
             table = sql.Identifier(*name).as_string(self.connection)

@@ -1,8 +1,8 @@
-"""Compares two copies of a table by blocks of rows on their servers, so that only blocks that differ are streamed.
+"""Compare two copies of a table by blocks of rows on their servers, so that only blocks that differ are streamed.
 
-A block is the rows whose keys have the same hash but for its high bits, so blocks are alike in size whatever the keys are.
-Of each block the server gives the number of rows and the bit_xor of two 64-bit hashes of each row, of its key and all
-columns. That blocks differ unnoticed has the probability of a collision of 128 bits; what is streamed is compared by 64.
+A block is the rows whose key hashes agree in their low bits, so blocks are alike in size for any keys. For each block the
+server returns the number of rows, and the bit_xor of two 64-bit hashes of each row's key and columns. A difference between
+blocks goes unnoticed only in a collision of 128 bits. Streamed rows are compared by 64 bits.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FEWEST = 20_000  # rows of a table for which blocks are worth their look
-ROWS, MOST = 64, 1 << 18  # rows a block; blocks
-SAMPLED = 64  # one block of so many is looked at first
-WORTH = 0.5  # share of blocks that differ, above which all rows are streamed
+FEWEST = 20_000  # smaller tables are streamed without a look at blocks
+ROWS, MOST = 64, 1 << 18  # rows per block; largest number of blocks
+SAMPLED = 64  # one block in so many is checked first
+WORTH = 0.5  # share of differing blocks above which all rows are streamed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Which rows of two copies are to be streamed, as a condition on a row `t`, and the numbers of the others."""
+    """The rows of two copies to stream, as a condition on a row `t`, and the counts of the others."""
 
     differing: sql.Composable
     live: int
@@ -43,7 +43,7 @@ class Blocks:
 
 
 def blocks(live: Connection, backup: Connection, pair: Pair) -> Blocks | None:
-    """The blocks that differ; None where all rows had better be streamed, as of small tables. Read-only."""
+    """Return the blocks that differ; None if streaming all rows is better, as for small tables. Read-only."""
     import numpy as np  # here, since few runs compare databases, and it is slow to load
 
     rows = max(at_once(lambda: _rows(live, pair.live), lambda: _rows(backup, pair.backup)))
@@ -72,10 +72,10 @@ def blocks(live: Connection, backup: Connection, pair: Pair) -> Blocks | None:
 
 
 def at_once(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
-    """What two calls give that are made at the same time, each on a connection of its own.
+    """Make two calls at the same time, each on its own connection, and return both results.
 
     Raises:
-        Exception: What either raises, once both have ended.
+        Exception: The exception of either call, once both have ended.
     """
     with ThreadPoolExecutor(1) as other:
         found = other.submit(second)
@@ -84,13 +84,13 @@ def at_once(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
 
 @dataclass(frozen=True)
 class _Sums:
-    """By block: the number of its rows, and the bit_xor of each hash of theirs."""
+    """Per block: the number of its rows, and the bit_xor of each of their hashes."""
 
     rows: Hashes
     hashes: tuple[Hashes, Hashes]
 
     def differ(self, other: _Sums) -> NDArray[np.bool_]:
-        """Which blocks are not the same."""
+        """Return a mask of the blocks that differ."""
         import numpy as np
 
         pairs = zip((self.rows, *self.hashes), (other.rows, *other.hashes), strict=True)
@@ -99,7 +99,7 @@ class _Sums:
 
 
 def _rows(connection: Connection, table: Table) -> int:
-    """About how many rows a table has, by the planner's statistics where it has some."""
+    """Return about how many rows a table has, by the planner's statistics if it has any."""
     name = sql.Identifier(*table.id).as_string(connection)
     known = one(connection, "SELECT reltuples AS n FROM pg_class WHERE oid = %s::regclass", [name])
     if known["n"] > 0 and table.seen_as is None:
@@ -108,7 +108,7 @@ def _rows(connection: Connection, table: Table) -> int:
 
 
 def _of_key(pair: Pair) -> sql.Composable:
-    """A hash of a row's key; of a number one that spreads, since keys may have gaps of any size."""
+    """Return a hash of a row's key; for a number one that spreads, because keys may have gaps of any size."""
     return sql.SQL("hashint8extended({}::bigint, 0)").format(pair.place) if pair.numbered else pair.place
 
 

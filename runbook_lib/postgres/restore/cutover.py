@@ -1,7 +1,7 @@
-"""Puts one database in another's place by renaming both at once: writes fenced, connections refused, then the cut-over.
+"""Swap two databases by renaming both at once: fence writes, refuse connections, cut over.
 
-Writes are fenced by a lock on every table, under which reading goes on. Connections are refused for the cut-over alone: new
-ones first, then the present ones are ended, so that none comes back in between.
+A lock on every table fences writes; reads continue. Connections are refused only during the cut-over: new ones are refused
+first, then the present ones are ended, so that none returns in between.
 """
 
 import time
@@ -24,14 +24,14 @@ from runbook_lib.postgres.restore.staging_database import tables
 from runbook_lib.postgres.script import written_down
 from runbook_lib.postgres.sessions import Session, end_all, of_database
 
-GRACE = 5.0  # seconds that sessions have to end
+GRACE = 5.0  # seconds for sessions to end
 RECORDS_TIMEOUT = 600.0  # seconds
-TRIES = (*LADDER, 2000)  # milliseconds to wait for the fence; the last outlasts the time after which autovacuum gives way
+TRIES = (*LADDER, 2000)  # milliseconds to wait for the fence; autovacuum yields within the last
 
 
 @contextmanager
 def fenced(postgres: Postgres, live: str, waiting: Callable[[Sequence[Blocker]], None]) -> Iterator[Connection]:
-    """Let nothing be written to any table of a database while the block runs; reading goes on. Changes the target.
+    """Block writes to every table of a database while the block runs; reads continue. Changes the target.
 
     Yields the connection that holds the fence, in a transaction.
 
@@ -45,12 +45,12 @@ def fenced(postgres: Postgres, live: str, waiting: Callable[[Sequence[Blocker]],
                     break
             waiting(in_the_way)
         else:
-            listed = "; ".join(map(str, in_the_way)) or "nobody who could be seen"
+            listed = "; ".join(map(str, in_the_way)) or "no visible session"
             raise PreconditionError(
-                f"Writes could not be fenced; in the way: {listed}",
+                f"Writes could not be fenced. Blocked by: {listed}",
                 where=f"database {live}",
                 state="Nothing was changed: each try was rolled back.",
-                safe_next="Let those sessions end, or end them one by one by their pid; then run the step again.",
+                safe_next="Let those sessions end, or end each by its pid; then run the step again.",
             )
         yield holder
 
@@ -69,23 +69,23 @@ def cut_over(
     """Rename `live` to `outgoing` and `incoming` to `live`, in one transaction. Changes the target.
 
     Args:
-        holder: The connection that fences the live database; it is closed when its turn has come.
-        last: What is done once nobody else is connected, while `holder` still is; it leaves no connection of its own.
-        renamed: What belongs into the transaction of the cut-over.
-        ended: Gets which sessions were ended.
+        holder: The connection that fences the live database; this function closes it at its turn.
+        last: Runs once nobody else is connected, while `holder` still is; it must leave no connection open.
+        renamed: Runs in the transaction of the cut-over.
+        ended: Receives the sessions that were ended.
 
     Returns:
-        The seconds for which nobody could connect.
+        The seconds during which nobody could connect.
 
     Raises:
-        PreconditionError: A session could not be ended; connections are let in again.
+        PreconditionError: A session could not be ended; connections are allowed again.
     """
     with postgres.connect(MAINTENANCE) as maintenance:
         begun = time.monotonic()
         let_in(maintenance, live, False)
         try:
             ended(_emptied(maintenance, live, holder.info.backend_pid))
-            one(holder, "SELECT 1 AS it")  # a fence that was lost must be known before anything is renamed
+            one(holder, "SELECT 1 AS it")  # detects a lost fence before anything is renamed
             last()
             holder.close()
             ended([*_emptied(maintenance, live), *_emptied(maintenance, incoming)])
@@ -105,7 +105,7 @@ def _exchange(maintenance: Connection, live: str, incoming: str, outgoing: str) 
 
 
 def by_hand(maintenance: Connection, live: str, incoming: str, outgoing: str) -> tuple[list[str], list[str]]:
-    """The statements that send everybody away from a database, and those that exchange the names then. Read-only."""
+    """Return the statements that end all sessions of a database, and those that then swap the names. Read-only."""
     with written_down(maintenance) as first:
         let_in(maintenance, live, False)
     with written_down(maintenance) as then:
@@ -116,15 +116,15 @@ def by_hand(maintenance: Connection, live: str, incoming: str, outgoing: str) ->
 
 
 def let_in(maintenance: Connection, database: str, it_does: bool) -> None:
-    """Have a database take connections or refuse them. Changes the target."""
+    """Let a database accept connections, or refuse them. Changes the target."""
     word = sql.SQL("true" if it_does else "false")
     maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(database), word))
 
 
 def bring_records(tools: DumpTools, live: Connection, target: Connection, scratch: Path) -> None:
-    """Bring the runbook's own tables, as they are now, from the live database into `target`, in place of what is there.
+    """Copy the runbook's own tables, in their present state, from the live database into `target`, replacing those there.
 
-    So that less is left to be done behind a fence. Changes the target.
+    This leaves less to do behind a fence. Changes the target.
     """
     if not (own := _own(live)):
         return
@@ -136,10 +136,10 @@ def bring_records(tools: DumpTools, live: Connection, target: Connection, scratc
 
 
 def carry_records(tools: DumpTools, holder: Connection, target: Connection, scratch: Path) -> None:
-    """Have `target` hold what the runbook's own tables of the live database hold; its own there go. Changes the target.
+    """Make the runbook's own tables in `target` equal to those of the live database. Changes the target.
 
-    They stay locked in the live one until `holder` ends, so that no record is lost. Where they were brought before, and are
-    still defined so, their rows alone are copied.
+    They stay locked in the live one until `holder` ends, so that no record is lost. If they were copied before, and are
+    still defined the same, only their rows are copied.
     """
     if not (own := _own(holder)):
         return
@@ -156,7 +156,7 @@ def carry_records(tools: DumpTools, holder: Connection, target: Connection, scra
 
 
 def _own(connection: Connection) -> dict[str, str]:
-    """The runbook's own tables, each with its columns and constraints as text. Read-only."""
+    """Return the runbook's own tables, each with its columns and constraints as text. Read-only."""
     rows = connection.execute(
         """SELECT c.relname AS name, concat_ws(', ',
                (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
@@ -174,7 +174,7 @@ def _listed(own: Iterable[str]) -> sql.Composed:
 
 
 def _locked(holder: Connection, names: Sequence[tuple[str, str]], timeout: int) -> bool:
-    """Whether a transaction was begun that holds a lock against writing on each table."""
+    """Whether this began a transaction that holds a lock against writes on each table."""
     holder.execute("BEGIN")
     try:
         holder.execute(f"SET LOCAL lock_timeout = '{timeout}ms'")
@@ -192,17 +192,17 @@ def _lock(holder: Connection, names: Sequence[tuple[str, str]]) -> None:
 
 
 def _emptied(maintenance: Connection, database: str, but: int = 0) -> list[Session]:
-    """End every session of a database; returns those that were there."""
+    """End every session of a database; return them."""
     return end_all(
         maintenance,
         partial(of_database, maintenance, database, but),
         GRACE,
         where=f"database {database}",
-        state="The names of the databases are as before, and connections are let in again.",
+        state="The database names are unchanged, and connections are allowed again.",
     )
 
 
-# These hold lists of names, which are quoted one by one: they are set from a session that holds the very same text.
+# Settings that hold lists of quoted names: FROM CURRENT copies such a text unchanged.
 LISTS = {
     "local_preload_libraries",
     "search_path",
@@ -210,7 +210,7 @@ LISTS = {
     "temp_tablespaces",
 }
 
-Grant = tuple[str, str, bool]  # grantee ("" is everybody), privilege, whether it may be granted on
+Grant = tuple[str, str, bool]  # grantee ("" is PUBLIC), privilege, with grant option
 Setting = tuple[str, str, str]  # role ("" is all), name, value
 
 
@@ -226,7 +226,7 @@ class Attributes:
 
 
 def attributes(connection: Connection, database: str) -> Attributes:
-    """What hangs on a database of this server. Read-only."""
+    """Return the attributes of a database of this server. Read-only."""
     row = one(
         connection,
         """SELECT oid, pg_get_userbyid(datdba) AS owner, datconnlimit AS limit,
@@ -253,39 +253,39 @@ def attributes(connection: Connection, database: str) -> Attributes:
     )
 
 
-def differing_settings(wanted: Attributes, found: Attributes, *, comment: bool = True) -> list[str]:
-    """What of `wanted` another database lacks or has otherwise, a line each. Pure."""
+def differing_settings(expected: Attributes, found: Attributes, *, comment: bool = True) -> list[str]:
+    """Return a line for each item of `expected` that another database lacks or has differently. Pure."""
     lines = [
-        f"{name} is {getattr(found, name)!r}, not {getattr(wanted, name)!r}"
+        f"{name} is {getattr(found, name)!r}, not {getattr(expected, name)!r}"
         for name in ("owner", "limit", *(["comment"] if comment else []))
-        if getattr(wanted, name) != getattr(found, name)
+        if getattr(expected, name) != getattr(found, name)
     ]
     for name in ("grants", "settings"):
-        lines += [f"{name}: {item} is missing" for item in sorted(getattr(wanted, name) - getattr(found, name))]
-        lines += [f"{name}: {item} is too much" for item in sorted(getattr(found, name) - getattr(wanted, name))]
+        lines += [f"{name}: {item} is missing" for item in sorted(getattr(expected, name) - getattr(found, name))]
+        lines += [f"{name}: {item} is extra" for item in sorted(getattr(found, name) - getattr(expected, name))]
     return lines
 
 
-def copy_settings(connection: Connection, wanted: Attributes, database: str, *, comment: bool = True) -> None:
-    """Give a database the limit, grants, settings and comment wanted, where they are not so yet. Changes the target."""
+def copy_settings(connection: Connection, expected: Attributes, database: str, *, comment: bool = True) -> None:
+    """Give a database the expected limit, grants, settings and comment, if they differ. Changes the target."""
     found, name = attributes(connection, database), sql.Identifier(database)
-    if found.limit != wanted.limit:
-        connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(wanted.limit)))
-    if comment and found.comment != wanted.comment:
-        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(wanted.comment)))
-    for grantee, privilege, _ in sorted(found.grants - wanted.grants):
+    if found.limit != expected.limit:
+        connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(expected.limit)))
+    if comment and found.comment != expected.comment:
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(expected.comment)))
+    for grantee, privilege, _ in sorted(found.grants - expected.grants):
         connection.execute(sql.SQL(f"REVOKE {privilege} ON DATABASE {{}} FROM {{}}").format(name, _role(grantee)))
-    for grantee, privilege, onward in sorted(wanted.grants - found.grants):
+    for grantee, privilege, onward in sorted(expected.grants - found.grants):
         option = sql.SQL(" WITH GRANT OPTION" if onward else "")
         connection.execute(sql.SQL(f"GRANT {privilege} ON DATABASE {{}} TO {{}}{{}}").format(name, _role(grantee), option))
-    for role, setting, _ in sorted(found.settings - wanted.settings):
+    for role, setting, _ in sorted(found.settings - expected.settings):
         _alter(connection, database, role, setting, None)
-    for role, setting, value in sorted(wanted.settings - found.settings):
+    for role, setting, value in sorted(expected.settings - found.settings):
         _alter(connection, database, role, setting, value)
 
 
 def _alter(connection: Connection, database: str, role: str, setting: str, value: str | None) -> None:
-    """Set or reset one setting of a database, for all or for one role, in whose name it is done."""
+    """Set or reset one setting of a database, for all roles or, acting as that role, for one."""
     whose = sql.SQL("ROLE {} IN DATABASE {}" if role else "DATABASE {1}").format(
         sql.Identifier(role or "-"), sql.Identifier(database)
     )

@@ -1,4 +1,4 @@
-"""Finds every row in which two databases differ, by blocks and streams of hashes, and classes it by what differs."""
+"""Find every row in which two databases differ, by blocks and streams of hashes, and classify it by what differs."""
 
 import hashlib
 import json
@@ -22,18 +22,18 @@ from runbook_lib.postgres.restore.shape import Name, Table, tables, written
 from runbook_lib.postgres.restore.stream import ahead, chunks, pinned
 from runbook_lib.postgres.sessions import cancelled_by
 
-SAMPLES = 5  # keys shown of each kind
+SAMPLES = 5  # keys shown per kind
 
 
 @dataclass(frozen=True)
 class TableDiff:
-    """How a table of the live database differs from its copy in the backup; `unknown` says why that could not be seen."""
+    """How a table of the live database differs from its copy in the backup; `unknown` says why it could not be compared."""
 
     table: str  # schema.name
     key: tuple[str, ...] = ()  # none: rows cannot be distinguished one by one
     live: int = 0  # rows
     backup: int = 0
-    counts: Mapping[Kind, int] = field(default_factory=dict)  # rows of each kind that there is
+    counts: Mapping[Kind, int] = field(default_factory=dict)  # rows of each kind found
     samples: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)  # keys as text
     differs: bool = False
     columns_only_in_live: Mapping[str, int] = field(default_factory=dict)  # name -> rows that hold a value there
@@ -41,13 +41,13 @@ class TableDiff:
     unknown: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as what JSON knows."""
+        """Return everything as JSON values."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The differences that `as_json` was made of."""
+        """Build the differences from the result of `as_json`."""
         return cls(
             **{
                 **content,
@@ -63,9 +63,7 @@ class TableDiff:
         if not self.differs:
             return f"{self.table}: {self.live} rows, equal"
         if not self.key:
-            return (
-                f"{self.table}: {self.live} rows, {self.backup} in the backup, which cannot be compared row by row: no key"
-            )
+            return f"{self.table}: {self.live} rows, {self.backup} in the backup, not comparable row by row: no key"
         return f"{self.table}: " + ", ".join(f"{number} {kind}" for kind, number in self.counts.items())
 
 
@@ -76,21 +74,21 @@ class Ledger:
     tables: tuple[TableDiff, ...] = ()
     tables_only_in_live: Mapping[str, int | None] = field(default_factory=dict)  # name -> rows; None: could not be read
     tables_only_in_backup: Mapping[str, int | None] = field(default_factory=dict)
-    not_compared: Mapping[str, str] = field(default_factory=dict)  # name -> why its rows are nobody's to lose here
+    not_compared: Mapping[str, str] = field(default_factory=dict)  # name -> why its rows are not at stake
     large_objects: TableDiff = TableDiff("large objects")
     only_in_live: tuple[str, ...] = ()  # publications, subscriptions, extensions
     only_in_backup: tuple[str, ...] = ()
     defined_otherwise: tuple[str, ...] = ()  # functions, procedures, views and triggers
-    migrated: Mapping[str, int] = field(default_factory=dict)  # table -> rows that the migrations write, nobody's to lose
+    migrated: Mapping[str, int] = field(default_factory=dict)  # table -> rows that the migrations write: not user data
 
     @property
     def totals(self) -> dict[Kind, int]:
-        """Rows of each kind in all tables."""
+        """Rows of each kind over all tables."""
         return {kind: sum(table.counts.get(kind, 0) for table in self.tables) for kind in Kind}
 
     @property
     def unknown(self) -> dict[str, str]:
-        """What could not be compared, and why; while anything stands here the loss is not known."""
+        """What could not be compared, and why; with any entry here the loss is unknown."""
         unread = {**self.tables_only_in_live, **self.tables_only_in_backup}
         return {
             **{each.table: each.unknown for each in (*self.tables, self.large_objects) if each.unknown},
@@ -99,26 +97,26 @@ class Ledger:
 
     @property
     def untold(self) -> tuple[TableDiff, ...]:
-        """Tables that differ and have no key, so that nobody can say which rows."""
+        """Tables that differ and have no key, so that nobody can say in which rows."""
         return tuple(table for table in self.tables if table.differs and not table.key)
 
     @property
     def digest(self) -> str:
-        """A short name for exactly these numbers and keys."""
+        """A short digest of exactly these numbers and keys."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
 
     def table(self, name: str) -> TableDiff:
-        """The differences of a table by its schema.name; of one that is not there, none."""
+        """Return the differences of a table by its schema.name; none for an unknown table."""
         return next((table for table in self.tables if table.table == name), TableDiff(name))
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as what JSON knows."""
+        """Return everything as JSON values."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The ledger that `as_json` was made of."""
+        """Build the ledger from the result of `as_json`."""
         return cls(
             **{
                 **content,
@@ -131,33 +129,33 @@ class Ledger:
         )
 
     def after(self, carried: Mapping[str, Mapping[Kind, int]]) -> "Ledger":
-        """What should be left of the differences once so many rows of each table and kind were carried over."""
+        """Return the differences expected after so many rows of each table and kind were applied."""
         return replace(self, tables=tuple(_less(table, carried.get(table.table, {})) for table in self.tables))
 
 
 def compare(predicted: Ledger, actual: Ledger, kinds: Iterable[Kind] = tuple(Kind)) -> list[str]:
-    """Where two ledgers differ in their numbers, a line each; none where what came about is what was foretold."""
+    """Return a line for each number in which two ledgers differ; none if the result matches the prediction."""
     lines = []
     for name in sorted({table.table for ledger in (predicted, actual) for table in ledger.tables}):
-        foretold, found = predicted.table(name), actual.table(name)
-        if found.unknown != foretold.unknown:
+        forecast, found = predicted.table(name), actual.table(name)
+        if found.unknown != forecast.unknown:
             lines.append(
                 f"{name}: could not be compared: {found.unknown}" if found.unknown else f"{name}: could be compared"
             )
         lines += [
-            f"{name}: {found.counts.get(kind, 0)} {kind}, foretold {foretold.counts.get(kind, 0)}"
+            f"{name}: {found.counts.get(kind, 0)} {kind}, predicted {forecast.counts.get(kind, 0)}"
             for kind in kinds
-            if found.counts.get(kind, 0) != foretold.counts.get(kind, 0)
+            if found.counts.get(kind, 0) != forecast.counts.get(kind, 0)
         ]
-        if not found.key and (found.differs, found.live, found.backup) != (foretold.differs, foretold.live, foretold.backup):
-            lines.append(f"{found}; foretold {foretold}")
+        if not found.key and (found.differs, found.live, found.backup) != (forecast.differs, forecast.live, forecast.backup):
+            lines.append(f"{found}; predicted {forecast}")
     for title, before, now in (
         ("tables only in the live database", predicted.tables_only_in_live, actual.tables_only_in_live),
         ("tables only in the backup", predicted.tables_only_in_backup, actual.tables_only_in_backup),
         ("large objects", predicted.large_objects, actual.large_objects),
     ):
         if before != now:
-            lines.append(f"{title}: {now}, foretold {before}")
+            lines.append(f"{title}: {now}, predicted {before}")
     return lines
 
 
@@ -166,18 +164,18 @@ def _less(table: TableDiff, carried: Mapping[Kind, int]) -> TableDiff:
     return replace(table, counts={kind: number for kind, number in counts.items() if number})
 
 
-SEEDS = 4  # of key hashes, tried in turn should two keys have the same one
+SEEDS = 4  # of key hashes, tried in turn if two keys have the same hash
 
 Take = Callable[[Kind, Hashes], None]
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What is called while two databases are compared; what either raises ends that."""
+    """Callbacks of a comparison of two databases; an exception from any of them ends it."""
 
-    between: Callable[[str], object] = lambda table: None  # gets each table that is done
+    between: Callable[[str], object] = lambda table: None  # receives each finished table
     heed: Callable[[], object] = lambda: None  # between two stretches of rows; it may wait
-    look: Callable[[], object] = lambda: None  # again and again; statements under way are cancelled when it raises
+    look: Callable[[], object] = lambda: None  # called repeatedly; if it raises, running statements are cancelled
 
 
 UNWATCHED = Watch()
@@ -194,14 +192,14 @@ UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
 def diff(
     live: Open, backup: Open, database: Database, history: Collection[Name], watch: Watch = UNWATCHED, run: str = ""
 ) -> Ledger:
-    """Every difference between the live database and one restored from a backup, each seen at one moment. Read-only.
+    """Return every difference between the live database and a restored backup, each seen in one snapshot. Read-only.
 
-    The rows of the tables of `history`, the migration tool's, are not compared. What the migrations write, as the restored
-    database keeps it for a run, is no difference.
+    Rows of `history`, the migration tool's tables, are not compared. Rows that the migrations write count as no difference;
+    the restored database keeps those of a run.
 
     Raises:
         PreconditionError: The databases cannot be compared by hashes.
-        AdapterError: A database could not be read to its end.
+        AdapterError: A database could not be read completely.
     """
     with opened(live, backup, watch.look, run) as (here, there):
         migrated = kept(there, run) or []
@@ -215,9 +213,10 @@ def diff(
 
 @contextmanager
 def opened(live: Open, backup: Open, look: Callable[[], object], run: str = "") -> Iterator[tuple[Connection, Connection]]:
-    """A read-only transaction in each of two databases, the settings that values depend on pinned alike.
+    """Open a read-only transaction in each of two databases, with equal settings wherever values depend on them.
 
-    The live one has what the backup keeps of a run's migrations, for `seen`. Statements are cancelled once `look` raises.
+    The live one also gets what the backup keeps of a run's migrations, for `seen`. Once `look` raises, statements are
+    cancelled.
     """
     with (
         live() as here,
@@ -231,9 +230,9 @@ def opened(live: Open, backup: Open, look: Callable[[], object], run: str = "") 
         encodings = [one(each, "SELECT current_setting('server_encoding') AS it")["it"] for each in (here, there)]
         if encodings[0] != encodings[1]:
             raise PreconditionError(
-                f"The databases hold text in different encodings, {encodings[0]} and {encodings[1]}: hashes would not tell.",
+                f"The databases have different encodings, {encodings[0]} and {encodings[1]}, so hashes cannot be compared.",
                 state="Both were only read.",
-                safe_next="Make the database that the backup is restored into in the live one's encoding.",
+                safe_next="Restore the backup into a database with the live one's encoding.",
             )
         yield here, there
 
@@ -251,7 +250,7 @@ def ledger(
     compared_: tuple[TableDiff, ...],
     migrated: Sequence[Migrated] = (),
 ) -> Ledger:
-    """The account of all differences, those of the tables being known. Read-only."""
+    """Combine the differences of the tables with all others. Read-only."""
     unknown = {each.table: TableDiff(each.table, unknown=each.unknown) for each in migrated if each.unknown}
     compared_ = (*(unknown.pop(each.table, each) for each in compared_), *unknown.values())
     objects = [{row["name"] for row in connection.execute(_OBJECTS)} for connection in (live, backup)]
@@ -269,9 +268,9 @@ def ledger(
 
 
 def summarized(live: Connection, backup: Connection, pair: Pair, work: Callable[[Pair], TableDiff]) -> TableDiff:
-    """The differences of one table, or why they cannot be known. Read-only.
+    """Return the differences of one table, or why they cannot be known. Read-only.
 
-    `work` compares it; it is called again with another seed should two keys have the same hash.
+    `work` compares it; it is called again with another seed if two keys have the same hash.
     """
     for seed in range(SEEDS):
         try:
@@ -279,7 +278,7 @@ def summarized(live: Connection, backup: Connection, pair: Pair, work: Callable[
                 return work(replace(pair, seed=seed))
         except Collision:
             continue
-        except (errors.InsufficientPrivilege, psycopg.InternalError) as error:  # the latter of a corrupt table
+        except (errors.InsufficientPrivilege, psycopg.InternalError) as error:  # the latter for a corrupt table
             return TableDiff(pair.name, pair.key, unknown=str(error).strip())
     return TableDiff(pair.name, pair.key, unknown=f"two of its keys had the same hash, {SEEDS} times over")
 
@@ -291,7 +290,7 @@ def compared(
     take: Take = lambda kind, places: None,
     heed: Callable[[], object] = lambda: None,
 ) -> TableDiff:
-    """The differences of one table; `take` is given the places of those rows as they are found. Read-only.
+    """Return the differences of one table; `take` receives the places of those rows as they are found. Read-only.
 
     `heed` is called for each stretch of rows.
 
@@ -328,19 +327,19 @@ def compared(
 
 
 def _samples(live: Connection, backup: Connection, pair: Pair, places: dict[Kind, list[int]]) -> dict[Kind, tuple[str, ...]]:
-    """The keys of some rows as text, found by their places."""
+    """Return the keys of some rows as text, found by their places."""
     if pair.numbered:
         return {kind: tuple(map(str, each)) for kind, each in places.items()}
     key = sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in pair.key)
-    query = sql.SQL("SELECT {place} AS place, concat_ws(', ', {key}) AS key FROM {rows} t WHERE {place} = ANY ({wanted})")
+    query = sql.SQL("SELECT {place} AS place, concat_ws(', ', {key}) AS key FROM {rows} t WHERE {place} = ANY ({chosen})")
     texts: dict[int, str] = {}
     for connection, table, kinds in (
         (live, pair.live, places.keys() - {Kind.DELETED}),
         (backup, pair.backup, places.keys() & {Kind.DELETED}),
     ):
-        wanted = [place for kind in kinds for place in places[kind]]
-        if wanted:
-            filled = query.format(place=pair.place, key=key, rows=table.rows, wanted=sql.Literal(wanted))
+        chosen = [place for kind in kinds for place in places[kind]]
+        if chosen:
+            filled = query.format(place=pair.place, key=key, rows=table.rows, chosen=sql.Literal(chosen))
             texts |= {row["place"]: row["key"] for row in connection.execute(filled)}
     return {kind: tuple(texts[place] for place in each) for kind, each in places.items()}
 

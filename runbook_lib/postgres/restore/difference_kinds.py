@@ -1,6 +1,6 @@
-"""Merges the key-ordered hashes of two copies of a table and classes what differs.
+"""Merge the key-ordered hashes of two copies of a table and classify the differences.
 
-Every plan needs its nouns, and few runs its arrays: so numpy, which is slow to load, is imported where it is used.
+Every plan uses these names, but few runs the arrays. So numpy, which is slow to load, is imported where it is used.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Hashes: TypeAlias = "NDArray[np.int64]"
 
 
 class Kind(StrEnum):
-    """How a row of the live database differs from its copy in the backup, or by what."""
+    """How a row of the live database differs from its copy in the backup."""
 
     NEW = "new"  # in the live database only
     DELETED = "deleted"  # in the backup only
     CHANGED = "changed"  # user data differs
-    FEATURE = "feature"  # of the feature's own columns alone, and by more than its backfill wrote
-    BACKFILLED = "backfilled"  # of the feature's own columns alone, and by nothing but what its backfill wrote
-    TOUCHED = "touched"  # by nothing but the time it was written last
+    FEATURE = "feature"  # only the feature's own columns differ, by more than its backfill wrote
+    BACKFILLED = "backfilled"  # only the feature's own columns differ, only by what its backfill wrote
+    TOUCHED = "touched"  # only the time of the last write differs
 
 
-CARRIED = (Kind.NEW, Kind.DELETED, Kind.CHANGED)  # what a salvage carries over
-EXPORTED = (*CARRIED, Kind.FEATURE)  # what is worth keeping of what is not carried
+CARRIED = (Kind.NEW, Kind.DELETED, Kind.CHANGED)  # applied by a salvage
+EXPORTED = (*CARRIED, Kind.FEATURE)  # worth exporting if not applied
 
 
 class Collision(Exception):
@@ -41,28 +41,28 @@ class Collision(Exception):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows next to one another in the order of their keys, each group of columns hashed; None where a group is empty."""
+    """Adjacent rows in key order, each group of columns hashed; None for an empty group."""
 
     keys: Hashes
-    check: Hashes | None  # another hash of the key, where `keys` is one
+    check: Hashes | None  # a second hash of the key, if `keys` is a hash
     user: Hashes | None
     feature: Hashes | None
     cleared: Hashes | None  # the feature's columns without what its backfill wrote
     touch: Hashes | None
 
     def part(self, start: int, end: int) -> Chunk:
-        """The rows from one place up to another."""
+        """Return the rows from one index up to another."""
         return Chunk(*(None if each is None else each[start:end] for each in self._each()))  # type: ignore[arg-type]
 
     def at(self, places: NDArray[np.intp]) -> Chunk:
-        """The rows at some places."""
+        """Return the rows at some indexes."""
         return Chunk(*(None if each is None else each[places] for each in self._each()))  # type: ignore[arg-type]
 
     def in_order(self) -> Chunk:
-        """The rows sorted by key.
+        """Return the rows sorted by key.
 
         Raises:
-            Collision: A key stands there twice.
+            Collision: A key occurs twice.
         """
         import numpy as np
 
@@ -77,7 +77,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Found:
-    """What a stretch of two copies showed: rows in each, and the keys of those that differ."""
+    """The result for a stretch of two copies: rows in each, and the keys of those that differ."""
 
     live: int
     backup: int
@@ -85,7 +85,7 @@ class Found:
 
 
 def merged(live: Iterator[Chunk], backup: Iterator[Chunk]) -> Iterator[Found]:
-    """Compare two copies of a table, each in the order of its keys, holding no more than a chunk of each.
+    """Compare two copies of a table, each in key order, holding at most one chunk of each.
 
     Raises:
         Collision: Two keys have the same hash.
@@ -108,7 +108,7 @@ def merged(live: Iterator[Chunk], backup: Iterator[Chunk]) -> Iterator[Found]:
 
 
 def compared(live: Chunk, backup: Chunk) -> Found:
-    """The same stretch of two copies, row by row.
+    """Compare the same stretch of two copies row by row.
 
     Raises:
         Collision: Two keys have the same hash.
@@ -143,14 +143,14 @@ def compared(live: Chunk, backup: Chunk) -> Found:
     return Found(len(live.keys), len(backup.keys), {kind: found for kind, found in keys.items() if len(found)})
 
 
-def _places(wanted: Hashes, among: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Which of some keys are among others, and where those stand."""
+def _places(keys: Hashes, among: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Return which of some keys are among others, and their indexes there."""
     import numpy as np
 
     if not len(among):
-        return np.zeros(len(wanted), dtype=bool), np.empty(0, dtype=np.intp)
-    places = np.minimum(np.searchsorted(among, wanted), len(among) - 1)
-    found = among[places] == wanted
+        return np.zeros(len(keys), dtype=bool), np.empty(0, dtype=np.intp)
+    places = np.minimum(np.searchsorted(among, keys), len(among) - 1)
+    found = among[places] == keys
     return found, places[found]
 
 
@@ -182,7 +182,7 @@ WHERE NOT t.tgisinternal AND t.tgname !~ '^runbook_' AND c.relnamespace IN (SELE
 
 
 def defined_otherwise(live: Connection, backup: Connection) -> tuple[str, ...]:
-    """Those whose definition in the live database is another than in the backup, by kind and name. Read-only."""
+    """Return the kind and name of each object defined differently in the live database and in the backup. Read-only."""
     here, there = (
         {row["name"]: row["definition"] for row in connection.execute(_DEFINITIONS, [OWN_SCHEMA])}
         for connection in (live, backup)

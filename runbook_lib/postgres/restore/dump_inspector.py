@@ -1,4 +1,4 @@
-"""What a dump holds, looked at before anything is restored from it."""
+"""Inspect a dump before anything is restored from it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _AFTER_TYPE = re.compile(r"\s(?:NOT NULL|NULL|DEFAULT|GENERATED|COLLATE|CONSTRAI
 
 @dataclass(frozen=True)
 class DumpedKey:
-    """A foreign key of a dump; `statement` makes it."""
+    """A foreign key of a dump; `statement` creates it."""
 
     name: str
     table: Name
@@ -41,27 +41,27 @@ class DumpedKey:
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump, what it says of itself, and the columns of its tables ("schema.table" -> column -> type)."""
+    """A dump, its table of contents, and the columns of its tables ("schema.table" -> column -> type)."""
 
     path: Path
     contents: DumpContents
     columns: Mapping[str, Mapping[str, str]]
-    not_valid: frozenset[str] = frozenset()  # constraints that were not valid when it was made
+    not_valid: frozenset[str] = frozenset()  # constraints that were not valid when the dump was made
     foreign_keys: tuple[DumpedKey, ...] = ()
 
     @property
     def made(self) -> datetime:
-        """When it was made."""
+        """When the dump was made."""
         return self.contents.made
 
     def columns_of_feature(self, database: Database) -> list[str]:
-        """Those of the columns that the feature added which the dump holds."""
+        """Return the feature's added columns that the dump holds."""
         there = self.columns.get(f"{database.schema_}.{database.table}", {})
         return [name for name in database.columns if name in there]
 
 
 def newest(directory: Path, pattern: str) -> Path | None:
-    """The newest file of a directory that matches; None where none does. Read-only."""
+    """Return the newest file of a directory that matches; None if none does. Read-only."""
     return max(directory.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -69,7 +69,7 @@ def look(tools: DumpTools, path: Path) -> Dump:
     """Read a dump's table of contents and its schema. Read-only.
 
     Raises:
-        AdapterError: It is no dump that our pg_restore reads.
+        AdapterError: Our pg_restore cannot read it as a dump.
     """
     contents = tools.contents(path)
     schema = contents.schema
@@ -78,7 +78,7 @@ def look(tools: DumpTools, path: Path) -> Dump:
 
 
 def columns_by_table(schema: str) -> dict[str, dict[str, str]]:
-    """The columns and types in the CREATE TABLE statements of pg_dump, by "schema.table". Pure."""
+    """Return the columns and types in the CREATE TABLE statements of pg_dump, by "schema.table". Pure."""
     return {
         table: {name: _AFTER_TYPE.split(rest, maxsplit=1)[0].strip() for kind, name, rest in items if kind == "column"}
         for table, items in items_by_table(schema).items()
@@ -86,9 +86,9 @@ def columns_by_table(schema: str) -> dict[str, dict[str, str]]:
 
 
 def items_by_table(schema: str) -> dict[str, list[tuple[str, str, str]]]:
-    """What stands between the brackets of pg_dump's CREATE TABLE statements, by "schema.table". Pure.
+    """Return the items between the brackets of pg_dump's CREATE TABLE statements, by "schema.table". Pure.
 
-    Each item is a "column" or a "constraint", its name, and the rest of it.
+    Each item is a "column" or a "constraint", its name, and its remaining text.
     """
     found: dict[str, list[tuple[str, str, str]]] = {}
     for table in _TABLE.finditer(schema):
@@ -101,7 +101,7 @@ def items_by_table(schema: str) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def foreign_keys(schema: str) -> tuple[DumpedKey, ...]:
-    """The foreign keys in the SQL of pg_dump. Pure."""
+    """Return the foreign keys in the SQL of pg_dump. Pure."""
     return tuple(
         DumpedKey(
             _plain(found["name"]),
@@ -115,7 +115,7 @@ def foreign_keys(schema: str) -> tuple[DumpedKey, ...]:
 
 
 def _items(text: str, start: int) -> Iterator[str]:
-    """The comma-separated items from `start` to the bracket that closes them; commas in quotes and brackets are theirs."""
+    """Yield the comma-separated items up to the closing bracket; commas in quotes and inner brackets do not split."""
     depth, item = 0, ""
     for token in _TOKEN.finditer(text, start):
         match token[0]:
@@ -135,7 +135,7 @@ def _items(text: str, start: int) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """A name of one or two parts as the catalog has it."""
+    """Return a name of one or two parts as the catalog has it."""
     return ".".join(plain_names(name))
 
 
@@ -145,28 +145,28 @@ def _of_two(name: str) -> Name:
 
 
 def plain_names(names: str) -> list[str]:
-    """Names in the SQL of pg_dump, each as the catalog has it. Pure."""
+    """Return names in the SQL of pg_dump, each as the catalog has it. Pure."""
     parts = re.findall(r"\"((?:[^\"]|\"\")+)\"|([\w$]+)", names)
     return [quoted.replace('""', '"') or bare for quoted, bare in parts]
 
 
 def rights(connection: Connection) -> Mapping[str, bool]:
-    """What our role needs for a restore -> whether it may. Read-only."""
+    """Map each right that a restore needs to whether our role has it. Read-only."""
     return one(connection, _RIGHTS, [MAINTENANCE])
 
 
 def owners_not_ours(connection: Connection, names: Sequence[str]) -> list[str]:
-    """The owners of whom our role is no member, and those who are not there. Read-only."""
+    """Return the owners that do not exist, or of which our role is not a member. Read-only."""
     return _names(connection, _STRANGE_OWNERS, [names])
 
 
 def tables_of_others(connection: Connection) -> list[str]:
-    """The tables of whose owner our role is no member. Read-only."""
+    """Return the tables whose owner our role is not a member of. Read-only."""
     return _names(connection, _OTHERS_TABLES)
 
 
 def owners_kept_out(connection: Connection) -> list[str]:
-    """Owners who may not create in the schema that holds what is theirs: there only a superuser may give it to them again.
+    """Return owners who may not create in the schema of their own objects: only a superuser can restore that ownership.
 
     Read-only.
     """
@@ -174,18 +174,18 @@ def owners_kept_out(connection: Connection) -> list[str]:
 
 
 def settings_out_of_hand(connection: Connection) -> list[str]:
-    """The settings of the database that our role may not make on another one. Read-only."""
+    """Return the settings of the database that our role may not set on another database. Read-only."""
     return _names(connection, _OUT_OF_HAND)
 
 
 def directory(connection: Connection) -> str | None:
-    """Where the server keeps the database; None where that is another machine, or hidden from our role. Read-only."""
+    """Return where the server stores the database; None if on another machine, or hidden from our role. Read-only."""
     name = one(connection, _DIRECTORY)["name"]
     return str(name) if name else None
 
 
 def ties(connection: Connection) -> list[str]:
-    """What stays with the database when it is renamed: slots, prepared transactions, subscriptions. Read-only."""
+    """Return what stays with a renamed database: slots, prepared transactions, subscriptions. Read-only."""
     return _names(connection, _TIES)
 
 
@@ -193,7 +193,7 @@ def _names(connection: Connection, query: str, parameters: Sequence[object] | No
     return [row["name"] for row in connection.execute(query.encode(), parameters)]
 
 
-# What lets our role make things that belong to another: until 16 every membership did.
+# The privilege for creating objects owned by another role: until 16 every membership had it.
 SET_ROLE = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
 
 _RIGHTS = """

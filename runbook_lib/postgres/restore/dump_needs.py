@@ -1,7 +1,7 @@
-"""What a dump names that a server must have, or our role must be allowed, before it can be restored there.
+"""Find what a dump needs before it can be restored on a server: objects, and rights of our role.
 
-The dump says what each of its entries needs; the server says which of that it lacks. An entry on which no table rests can be
-left out, with all that rests on it.
+The dump shows what each entry needs; the server shows which of that it lacks. An entry on which no table depends can be left
+out, with all its dependents.
 """
 
 import re
@@ -18,12 +18,12 @@ from runbook_lib.postgres import Connection
 from runbook_lib.postgres.dump import OBJECT
 from runbook_lib.postgres.restore.dump_inspector import SET_ROLE
 
-LEAVABLE = {  # kinds of entries without which the rows and their tables are whole
+LEAVABLE = {  # kinds of entries that the tables and rows do not need
     *("ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "POLICY", "EVENT TRIGGER", "EXTENSION", "SUBSCRIPTION"),
     *("PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
     *("FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING", "FOREIGN TABLE"),
 }
-OF_SUPERUSER = {  # kinds that only a superuser makes
+OF_SUPERUSER = {  # kinds that only a superuser can create
     *("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "OPERATOR CLASS", "OPERATOR FAMILY", "ACCESS METHOD", "SECURITY LABEL"),
     *("TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "PUBLICATION TABLES IN SCHEMA"),
 }
@@ -35,19 +35,19 @@ OF_OWNER = {
     "SERVER",
     "USER MAPPING",
     "FOREIGN TABLE",
-}  # whose owner makes them alone
-OF_DATABASE = {"PUBLICATION"}  # kinds whose owner must be allowed to create in the database
-READ = {  # kinds whose statements say more than their kind
+}  # only the owner can create these
+OF_DATABASE = {"PUBLICATION"}  # kinds whose owner must have CREATE on the database
+READ = {  # kinds whose statements show more than their kind
     *("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING", "FUNCTION", "PROCEDURE", "COLLATION", "PUBLICATION", "CAST", "TYPE"),
     "PROCEDURAL LANGUAGE",
 }
-SHOWN = 3  # entries that need the same
-OF_ONE_DATABASE = {"pg_cron": "cron.database_name"}  # extension -> the setting that names the only database it can be in
+SHOWN = 3  # entries listed per need
+OF_ONE_DATABASE = {"pg_cron": "cron.database_name"}  # extension -> the setting that names its only possible database
 
 
 @dataclass(frozen=True)
 class Need:
-    """Something that must be there: of which sort, and its name."""
+    """An object or right that must exist: its sort, and its name."""
 
     sort: str
     name: str
@@ -63,7 +63,7 @@ class Section:
     owner: str
     rests_on: frozenset[int]
     text: str
-    tablespace: str = ""  # "" for the database's own
+    tablespace: str = ""  # "" for the database's default
 
     def __str__(self) -> str:
         return f"{self.kind.lower() if self.kind != 'ACL' else 'grants on'} {self.name}"
@@ -71,11 +71,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Unmet:
-    """A need that this server does not meet: why, what to do, and the entries that cannot be made for it."""
+    """A need that this server does not meet: the reason, the remedy, and the entries that cannot be created."""
 
     why: str
     entries: tuple[Section, ...]
-    unknown: bool = False  # whether it is not known
+    unknown: bool = False  # whether it could not be determined
 
     def __str__(self) -> str:
         more = f" and {len(self.entries) - SHOWN} more" if len(self.entries) > SHOWN else ""
@@ -84,7 +84,7 @@ class Unmet:
 
 @cache
 def sections(schema: str) -> tuple[Section, ...]:
-    """The entries of a dump, out of the SQL that makes it. Pure."""
+    """Parse the entries of a dump from its SQL. Pure."""
     heads = list(OBJECT.finditer(schema))
     ends = [head.start() for head in heads[1:]] + [len(schema)]
     found = []
@@ -102,13 +102,13 @@ def sections(schema: str) -> tuple[Section, ...]:
 
 
 def _on_its_server(mapping: Section, servers: Mapping[str, int]) -> Section:
-    """The user mapping, with the server that a dump does not say it rests on."""
+    """Return the user mapping with its server as a dependency, which a dump does not record."""
     numbers = {number for name, number in servers.items() if mapping.name.endswith(f" SERVER {name}")}
     return replace(mapping, rests_on=mapping.rests_on | numbers)
 
 
 def needs(entries: Sequence[Section]) -> Mapping[Need, tuple[Section, ...]]:
-    """What each entry needs of a server. Pure."""
+    """Return what each entry needs of a server. Pure."""
     found: dict[Need, dict[int, Section]] = defaultdict(dict)
     for each in entries:
         for need in _of(each):
@@ -117,7 +117,7 @@ def needs(entries: Sequence[Section]) -> Mapping[Need, tuple[Section, ...]]:
 
 
 def unmet(connection: Connection, entries: Sequence[Section]) -> list[Unmet]:
-    """What the entries need and this server, or our role on it, does not have. Read-only."""
+    """Return the needs that this server, or our role on it, does not meet. Read-only."""
     found = needs(entries)
     named = [[n.sort for n in found], [n.name for n in found], list(OF_ONE_DATABASE), list(OF_ONE_DATABASE.values())]
     why = {Need(row["sort"], row["name"]): row["why"] for row in connection.execute(_LACKS.encode(), named)}
@@ -132,7 +132,7 @@ def unmet(connection: Connection, entries: Sequence[Section]) -> list[Unmet]:
 
 
 def left_out(entries: Sequence[Section], lacks: Sequence[Unmet]) -> tuple[list[Section], list[Unmet]]:
-    """The entries to leave out for what is lacking, all that rests on them included, and what cannot be helped so. Pure."""
+    """Return the entries to leave out, with all their dependents, and the needs that this cannot solve. Pure."""
     gone: dict[int, Section] = {}
     kept = []
     for each in lacks:
@@ -145,7 +145,7 @@ def left_out(entries: Sequence[Section], lacks: Sequence[Unmet]) -> tuple[list[S
 
 
 def extension_changes(connection: Connection, entries: Sequence[Section]) -> list[str]:
-    """The extensions that come back in another version than the live database has, a line each. Read-only."""
+    """Return a line for each extension restored in another version than the live database has. Read-only."""
     names = [each.name for each in entries if each.kind == "EXTENSION"]
     rows = connection.execute(
         """SELECT format('the extension %%s becomes version %%s; the live database has %%s', name, default_version,
@@ -185,13 +185,13 @@ def _of(entry: Section) -> Iterator[Need]:
         yield Need("unread", f"the SQL of {entry}")
         return
     for statement in statements:
-        reading = _Reading(entry)
+        reading = _Names(entry)
         reading(statement)
         yield from reading.found
 
 
-class _Reading(Visitor):
-    """Collects what a statement names."""
+class _Names(Visitor):
+    """Collects the names in a statement."""
 
     def __init__(self, entry: Section) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class _Reading(Visitor):
             self.found.append(Need("role", node.rolename))
 
     def visit_AlterOwnerStmt(self, _: object, __: object) -> object:
-        return Skip  # owners are looked at by themselves
+        return Skip  # owners are checked separately
 
     def visit_AlterTableStmt(self, _: object, node: ast.AlterTableStmt) -> object:
         return Skip if any(each.newowner for each in node.cmds or ()) else None
@@ -253,21 +253,21 @@ _LACKS = """
 WITH n AS (SELECT * FROM unnest(%s::text[], %s::text[]) n(sort, name)),
 one AS (SELECT * FROM unnest(%s::text[], %s::text[]) o(name, setting)),
 me AS (SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user)
-SELECT sort, name, format('the role %%s is not here: create it first', name) AS why FROM n
+SELECT sort, name, format('the role %%s does not exist here: create it first', name) AS why FROM n
 WHERE sort IN ('role', 'member') AND to_regrole(quote_ident(name)) IS NULL
-UNION ALL SELECT sort, name, format('our role is no member of %%s, whose default privileges these are', name) FROM n
+UNION ALL SELECT sort, name, format('our role is not a member of %%s, whose default privileges these are', name) FROM n
 WHERE sort = 'member' AND NOT pg_has_role(to_regrole(quote_ident(name))::oid, 'MEMBER')
 UNION ALL SELECT sort, name, format('%%s has granted rights itself, which only a superuser can repeat', name) FROM n, me
 WHERE sort = 'session' AND name <> current_user AND NOT super
-UNION ALL SELECT sort, name, format('our role is no member of %%s, to whom these belong', name) FROM n
+UNION ALL SELECT sort, name, format('our role is not a member of %%s, who owns these', name) FROM n
 WHERE sort = 'owner' AND coalesce(NOT pg_has_role(to_regrole(quote_ident(name))::oid, <set>), TRUE)
-UNION ALL SELECT sort, name, format('%%s may not create in a new database, so that it cannot be given what is there', name)
+UNION ALL SELECT sort, name, format('%%s may not create in a new database, so it cannot own objects there', name)
 FROM n, me, pg_database WHERE sort = 'creator' AND NOT super AND datname = current_database()
   AND NOT coalesce(pg_has_role(to_regrole(quote_ident(name))::oid, datdba, 'USAGE'), TRUE)
 UNION ALL SELECT sort, name, format('our role may not set %%s, which a function sets', name) FROM n
 WHERE sort = 'setting' AND EXISTS (SELECT FROM pg_settings s WHERE s.name = lower(n.name)
     AND s.context LIKE 'superuser%%' AND NOT has_parameter_privilege(s.name, 'SET'))
-UNION ALL SELECT sort, name, CASE WHEN t.oid IS NULL THEN format('the tablespace %%s is not here: create it first', name)
+UNION ALL SELECT sort, name, CASE WHEN t.oid IS NULL THEN format('no tablespace %%s exists here: create it first', name)
     ELSE format('our role may not use the tablespace %%s: grant it CREATE', name) END
 FROM n LEFT JOIN pg_tablespace t ON t.spcname = name
 WHERE sort = 'tablespace' AND (t.oid IS NULL OR NOT has_tablespace_privilege(t.oid, 'CREATE'))
@@ -277,8 +277,8 @@ WHERE sort = 'collation' AND NOT EXISTS (
 UNION ALL SELECT sort, name, format('this server has no collations of %%s', name) FROM n
 WHERE sort = 'provider' AND NOT EXISTS (
     SELECT FROM pg_collation WHERE collprovider::text = CASE name WHEN 'icu' THEN 'i' WHEN 'builtin' THEN 'b' ELSE 'c' END)
-UNION ALL SELECT sort, name, CASE WHEN l.oid IS NULL THEN format('the language %%s is not here', name)
-    ELSE format('our role may not make functions in %%s', name) END
+UNION ALL SELECT sort, name, CASE WHEN l.oid IS NULL THEN format('the language %%s does not exist here', name)
+    ELSE format('our role may not create functions in %%s', name) END
 FROM n CROSS JOIN me LEFT JOIN pg_language l ON lanname = name
 WHERE sort = 'language' AND NOT super
   AND (l.oid IS NULL OR NOT lanpltrusted OR NOT has_language_privilege(l.oid, 'USAGE'))
@@ -288,10 +288,10 @@ UNION ALL SELECT sort, name, CASE
     ELSE format('our role may not create the extension %%s', n.name) END
 FROM n CROSS JOIN me LEFT JOIN pg_available_extension_versions v USING (name)
 WHERE sort = 'extension' GROUP BY 1, 2, super HAVING NOT coalesce(bool_or(v.trusted OR NOT v.superuser OR super), FALSE)
-UNION ALL SELECT sort, name, format('the extension %%s can be in the database %%s alone, by %%s', name,
+UNION ALL SELECT sort, name, format('the extension %%s can only be in the database %%s, by the setting %%s', name,
     coalesce(current_setting(setting, TRUE), 'that the server names'), setting) FROM n JOIN one USING (name)
 WHERE sort = 'extension'
-UNION ALL SELECT sort, name, format('only a superuser makes %%s', name) FROM n, me WHERE sort = 'superuser' AND NOT super
-UNION ALL SELECT sort, name, format('it makes the subscription %%s, whose publisher would have two', name) FROM n
+UNION ALL SELECT sort, name, format('only superusers can create %%s', name) FROM n, me WHERE sort = 'superuser' AND NOT super
+UNION ALL SELECT sort, name, format('it creates the subscription %%s, whose publisher would have two', name) FROM n
 WHERE sort = 'subscription'
 """.replace("<set>", SET_ROLE)

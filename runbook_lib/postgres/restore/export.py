@@ -1,4 +1,4 @@
-"""Writes staged rows that were not carried into files, so that a person can decide on them later."""
+"""Write staged rows that were not applied into files, so that a person can decide on them later."""
 
 import gzip
 import hashlib
@@ -27,13 +27,13 @@ from runbook_lib.postgres.restore.stream import pin, pinned
 
 MANIFEST = "manifest.json"
 COMMAND = "python -m runbook_lib.postgres.restore.export SERVICE FOLDER"
-ROWS = 1000  # written between two looks at what is wanted
+ROWS = 1000  # written between two calls of `heed`
 COMMA = sql.SQL(", ")
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: the files, the rows of each kind in them, and tables that were written whole, with the reason."""
+    """What was written: the files, the rows of each kind in them, and tables written whole, with the reason."""
 
     folder: Path
     files: tuple[Path, ...] = ()
@@ -43,19 +43,19 @@ class Export:
 
 
 def export(live: Open, applier: Applier, ledger: Ledger, folder: Path, watch: Watch = UNWATCHED) -> Export:
-    """Write the staged rows that were not carried, and whole the live tables whose rows could not be staged.
+    """Write the staged rows that were not applied, and all rows of live tables that could not be staged.
 
-    Reads the databases; a file is there whole or not at all, and the manifest last.
+    Reads the databases. Each file is written completely or not at all, the manifest last.
     """
     kinds = applier.finished_kinds()
     if kinds is None:
         raise PreconditionError(
-            "Only some of the staged rows were carried yet, so what is left is not known.",
+            "Only some of the staged rows were applied yet, so the rest is not known.",
             state="Nothing was written.",
-            safe_next="Carry the rest first; that goes on where it stopped.",
+            safe_next="Apply the rest first; that resumes where it stopped.",
         )
     make_private(folder)
-    for left in folder.glob("*.partial"):  # by a process that was killed
+    for left in folder.glob("*.partial"):  # from a process that was killed
         left.unlink()
     staged = []
     for merge in applier.merges():
@@ -86,12 +86,12 @@ def export(live: Open, applier: Applier, ledger: Ledger, folder: Path, watch: Wa
 def _staged(
     connection: Connection, merge: MergeSql, kinds: tuple[Kind, ...], folder: Path, heed: Callable[[], object]
 ) -> dict[str, Any] | None:
-    """Write the rows of one table that were not carried, each with the hash of what it is to replace."""
+    """Write the rows of one table that were not applied, each with the hash of the row it would replace."""
     staged = merge.staged
     left = sql.SQL("(c.runbook_reason IS NOT NULL OR c.runbook_kind <> ALL ({}))").format(sql.Literal(list(map(str, kinds))))
     counts = connection.execute(
         sql.SQL("SELECT runbook_kind AS kind, count(*) AS n FROM {} c WHERE {} GROUP BY 1 ORDER BY 1").format(
-            staged.lies_in, left
+            staged.store_id, left
         )
     ).fetchall()
     if not counts:
@@ -108,7 +108,7 @@ def _staged(
         feature=feature,
         user=user,
         columns=COMMA.join(sql.Identifier("c", name) for name in staged.columns),
-        store=staged.lies_in,
+        store=staged.store_id,
         left=left,
     )
     with connection.transaction():
@@ -127,7 +127,7 @@ def _whole(connection: Connection, table: Table, why: str, folder: Path, heed: C
 def _write(
     connection: Connection, query: sql.Composed, folder: Path, table: str, heed: Callable[[], object]
 ) -> dict[str, str]:
-    digest = hashlib.sha256(table.encode()).hexdigest()[:6]  # names may become the same once they fit a file
+    digest = hashlib.sha256(table.encode()).hexdigest()[:6]  # different names may become equal as file names
     name = re.sub(r"[^\w.-]", "_", table)
     path = folder / f"{name}.{digest}.copy.gz"
     partial = path.with_name(f"{path.name}.partial")
@@ -144,14 +144,14 @@ def _write(
     return {"file": path.name, "sha256": sha256(path)}
 
 
-SEQUENCES = "sequences"  # the phase in which they are raised
-EARLIER = "carried by earlier tries"  # the phase in which that is noted
-SAMPLES = 5  # conflicts shown of each table
+SEQUENCES = "sequences"  # the phase that raises them
+EARLIER = "carried by earlier tries"  # the phase that records them
+SAMPLES = 5  # conflicts shown per table
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """A row that could not be carried, or not in full, and why."""
+    """A row that could not be applied, or only in part, and why."""
 
     table: str
     kind: str
@@ -164,19 +164,19 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was carried, and what was not."""
+    """What was applied, and what was not."""
 
     carried: Mapping[str, Mapping[Kind, int]] = field(default_factory=dict)  # table -> rows of each kind
-    earlier: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # the same of tries that were cut short
-    conflicts: Mapping[str, int] = field(default_factory=dict)  # table -> rows that could not be carried
+    earlier: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # the same for interrupted tries
+    conflicts: Mapping[str, int] = field(default_factory=dict)  # table -> rows that could not be applied
     samples: tuple[Conflict, ...] = ()  # a few of each table; all of them are in the table `conflicts_table`
     conflicts_table: str = ""
-    columns_left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # table -> what it has no place for
-    sequences: Mapping[str, int] = field(default_factory=dict)  # sequence -> raised to
+    columns_left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # table -> columns that it lacks
+    sequences: Mapping[str, int] = field(default_factory=dict)  # sequence -> its raised value
     finished: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as what JSON knows."""
+        """Return everything as JSON values."""
         return {
             "carried": {table: {str(kind): n for kind, n in counts.items()} for table, counts in self.carried.items()},
             **({EARLIER: {table: dict(counts) for table, counts in self.earlier.items()}} if self.earlier else {}),
@@ -190,7 +190,7 @@ class Outcome:
 
 
 def added(one: Mapping[str, Mapping[str, int]], other: Mapping[str, Mapping[Kind, int]]) -> dict[str, dict[str, int]]:
-    """Rows of each table and kind of two tries together. Pure."""
+    """Add up the rows of each table and kind of two tries. Pure."""
     found = {table: dict(counts) for table, counts in one.items()}
     for table, counts in other.items():
         kinds = found.setdefault(table, {})
@@ -200,7 +200,7 @@ def added(one: Mapping[str, Mapping[str, int]], other: Mapping[str, Mapping[Kind
 
 
 def outcome(connection: Connection, progress: Progress, applier: Applier) -> Outcome:
-    """What was carried so far, and what was not. Read-only."""
+    """Return what was applied so far, and what was not. Read-only."""
     counts = connection.execute(
         sql.SQL('SELECT "table", count(*) AS n FROM {} GROUP BY 1 ORDER BY 1').format(progress.conflicts)
     ).fetchall()
@@ -210,7 +210,7 @@ def outcome(connection: Connection, progress: Progress, applier: Applier) -> Out
         WHERE place <= {} ORDER BY "table", place""").format(progress.conflicts, sql.Literal(SAMPLES))
     ).fetchall()
     return Outcome(
-        applier.carried(),
+        applier.applied(),
         progress.done(connection, EARLIER).get("", {}),
         {row["table"]: row["n"] for row in counts},
         tuple(Conflict(**row) for row in samples),
@@ -226,12 +226,12 @@ BLOCK = 1 << 16
 
 
 def reapply(database: Open, folder: Path, *, deletes: bool = True, between: Between = lambda part: None) -> Outcome:
-    """Carry the rows of an export into a database; what is in the way is listed, never overwritten.
+    """Apply the rows of an export to a database; conflicts are listed, never overwritten.
 
-    Goes on where it stopped; a second time it only tells what it did. Changes the target.
+    Resumes where it stopped; a second call only reports what was done. Changes the target.
 
     Raises:
-        PreconditionError: The export is not whole.
+        PreconditionError: The export is incomplete.
     """
     manifest = read(folder)
     progress = Progress(f"{manifest['run']}_again")
@@ -248,17 +248,17 @@ def reapply(database: Open, folder: Path, *, deletes: bool = True, between: Betw
             progress.part(connection, WHOLE, "", lambda: _list_whole(connection, progress, manifest["whole"]), between)
         applier = Applier(connection, staged_tables, progress)
         if not progress.done(connection, LISTED):
-            applier.carry([kind for kind in EXPORTED if deletes or kind != Kind.DELETED], between)
+            applier.apply([kind for kind in EXPORTED if deletes or kind != Kind.DELETED], between)
         found = outcome(connection, progress, applier)
-        progress.drop(connection, [staged.lies_in for staged in staged_tables])
+        progress.drop(connection, [staged.store_id for staged in staged_tables])
         return found
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What an export says is in it, each file found as it was written. Read-only.
+    """Read an export's manifest, after checking that each file is unchanged. Read-only.
 
     Raises:
-        PreconditionError: It is not whole.
+        PreconditionError: The export is incomplete.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
@@ -270,10 +270,10 @@ def read(folder: Path) -> dict[str, Any]:
         ) from error
     if wrong:
         raise PreconditionError(
-            f"These files are not as they were written: {', '.join(wrong)}.",
+            f"These files were changed since they were written: {', '.join(wrong)}.",
             where=str(folder),
             state="Nothing was changed.",
-            safe_next="Take the export from where it was kept first.",
+            safe_next="First restore the export from your saved copy.",
         )
     return manifest
 
@@ -281,7 +281,7 @@ def read(folder: Path) -> dict[str, Any]:
 def _load(connection: Connection, staged: StagedRows, path: Path) -> int:
     staged.make(connection)
     into = sql.SQL("COPY {} (runbook_kind, runbook_was, {}) FROM STDIN").format(
-        staged.lies_in, sql.SQL(", ").join(map(sql.Identifier, staged.columns))
+        staged.store_id, sql.SQL(", ").join(map(sql.Identifier, staged.columns))
     )
     cursor = connection.cursor()
     with gzip.open(path) as file, cursor.copy(into) as rows:
@@ -292,7 +292,7 @@ def _load(connection: Connection, staged: StagedRows, path: Path) -> int:
 
 def _list_whole(connection: Connection, progress: Progress, entries: list[dict[str, Any]]) -> int:
     for entry in entries:
-        reason = f"its {entry['rows']} rows lie in {entry['file']}, to be put back by hand: {entry['why']}"
+        reason = f"its {entry['rows']} rows are in {entry['file']}, to be restored by hand: {entry['why']}"
         connection.execute(
             sql.SQL("INSERT INTO {} VALUES (%s, 'whole table', '', %s)").format(progress.conflicts), [entry["table"], reason]
         )
@@ -300,7 +300,7 @@ def _list_whole(connection: Connection, progress: Progress, entries: list[dict[s
 
 
 def main(arguments: list[str]) -> int:
-    """Carry an export into the database of a libpq service, and say what became of it; 0 where nothing is left over."""
+    """Apply an export to the database of a libpq service, and print the result; 0 if no row is left over."""
     if len(arguments) != 2:
         print(f"Usage: {COMMAND}", file=sys.stderr)
         return 2

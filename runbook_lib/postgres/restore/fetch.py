@@ -1,4 +1,4 @@
-"""One table of a dump, fetched: its rows out of the dump's file, or the whole of it into a database of its own."""
+"""Fetch one table of a dump: its rows from the dump's file, or the whole table into a database of its own."""
 
 import json
 import re
@@ -25,20 +25,20 @@ from runbook_lib.postgres.restore.shape import Name
 from runbook_lib.postgres.restore.staging_database import TIMEOUT, create_alike, drop, part_name
 from runbook_lib.system import temporary
 
-ROWS = 10_000  # read between two looks at whether to go on
+ROWS = 10_000  # read between two checks whether to continue
 FETCHED = sql.Identifier("pg_temp", "fetched")
-PRIOR = sql.Identifier("pg_temp", "prior")  # the same, of rows that hold another value now
+PRIOR = sql.Identifier("pg_temp", "prior")  # the same, for rows that hold another value now
 
 
 @contextmanager
 def staging_name_of(postgres: Postgres, tools: DumpTools, dump: Dump, table: Name) -> Iterator[str]:
-    """A database with the dump's shape, but for foreign keys, and the rows of one table, by its name; gone afterwards.
+    """Restore the dump's schema, without foreign keys, and the rows of one table into a temporary database; yield its name.
 
-    Changes the target by that database alone.
+    Changes the target only by that database, which is dropped afterwards.
 
     Raises:
         PreconditionError: The dump does not hold the table.
-        AdapterError: It could not be restored.
+        AdapterError: The restore failed.
     """
     require_rows(dump, table)
     name = part_name(postgres.database, postgres.run)
@@ -47,7 +47,7 @@ def staging_name_of(postgres: Postgres, tools: DumpTools, dump: Dump, table: Nam
         create_alike(maintenance, postgres.database, name)
         with postgres.connect() as live:
             entries = sections(dump.contents.schema)
-            without = {each.number for each in left_out(entries, unmet(live, entries))[0]}  # it is there for the rows alone
+            without = {each.number for each in left_out(entries, unmet(live, entries))[0]}  # only the rows matter here
         try:
             tools.restore_listed(dump.path, name, TIMEOUT, "--section=pre-data", left_out=without)
             tools.restore(dump.path, name, TIMEOUT, "--data-only", f"--schema={table[0]}", f"--table={table[1]}")
@@ -68,31 +68,31 @@ def fetched(
 ) -> None:
     """Read some columns of a table out of the dump into the temporary table `FETCHED` of the live database's session.
 
-    Changes nothing that outlasts the session.
+    Changes nothing outside the session.
 
     Args:
         live: A connection to the live database.
         tools: The client tools.
-        dump: What is read.
+        dump: The dump to read.
         table: Its schema and name.
-        names: The columns wanted that the live table has.
-        added: Those that it has not, with their types.
-        look: Is called again and again; what it raises ends the reading.
+        names: The requested columns that the live table has.
+        added: The requested columns that it lacks, with their types.
+        look: Called repeatedly; an exception from it ends the reading.
 
     Raises:
-        PreconditionError: The dump does not hold rows of the table, or not with these columns.
+        PreconditionError: The dump does not hold rows of the table, or lacks these columns.
     """
     require_rows(dump, table)
-    wanted = [*names, *added]
+    requested = [*names, *added]
     live.execute("SET statement_timeout = 0")
     like = sql.SQL("CREATE TEMPORARY TABLE fetched AS SELECT {} FROM {} WITH NO DATA")
     live.execute(like.format(listed(names), sql.Identifier(*table)))
     for name, type_ in added.items():
         live.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(FETCHED, sql.Identifier(name), sql.SQL(type_)))
     with _written(tools, dump, table) as (held, rows), live.cursor() as writing:
-        if missing := [name for name in wanted if name not in held]:
+        if missing := [name for name in requested if name not in held]:
             raise _no_values(dump, table, ", ".join(missing))
-        places = [held.index(name) for name in wanted]
+        places = [held.index(name) for name in requested]
         with writing.copy(sql.SQL("COPY {} FROM STDIN").format(FETCHED)) as into:
             for number, row in enumerate(rows):
                 if number % ROWS == 0:
@@ -102,7 +102,7 @@ def fetched(
 
 
 def rows_in(tools: DumpTools, dump: Dump, table: Name) -> int:
-    """How many rows the dump has of a table. Read-only.
+    """Count a table's rows in the dump. Read-only.
 
     Raises:
         PreconditionError: It does not hold the table.
@@ -115,7 +115,7 @@ def rows_in(tools: DumpTools, dump: Dump, table: Name) -> int:
 
 
 def require_rows(dump: Dump, table: Name) -> None:
-    """See that a dump holds the rows of a table. Read-only.
+    """Check that a dump holds the rows of a table. Read-only.
 
     Raises:
         PreconditionError: It does not.
@@ -138,25 +138,25 @@ def _written(tools: DumpTools, dump: Dump, table: Name) -> Iterator[tuple[list[s
 
 
 def listed(names: Sequence[str], of: str = "") -> sql.Composed:
-    """Columns, quoted and separated by commas, each with the alias `of` where there is one."""
+    """List columns, quoted and separated by commas, each with the alias `of` if given."""
     return sql.SQL(", ").join(sql.Identifier(*([of] if of else []), name) for name in names)
 
 
 def lacking(what: str, safe_next: str) -> PreconditionError:
-    """The error for something that is not there, before anything was changed."""
+    """Return the error for something missing, found before any change."""
     return PreconditionError(what, state="Nothing was changed.", safe_next=safe_next)
 
 
 def gone_since(connection: Connection, backfill: BackfillTerms) -> Named | None:
-    """The rows that were fetched and that the backfill's table does not hold any more. Read-only."""
+    """Return the fetched rows that the backfill's table does not hold any more. Read-only."""
     return named(connection, backfill.filled(sql.SQL(_GONE), fetched=FETCHED))
 
 
 _GONE = "SELECT f.{key} AS key FROM {fetched} f WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = f.{key})"
 
 
-SAMPLE = 1000  # of a dump, from its beginning
-TABLES = 5  # that are tried
+SAMPLE = 1000  # rows from the beginning of a dump
+TABLES = 5  # tables tried
 SAMPLE_TIMEOUT = 120.0
 _COPY = re.compile(r"^COPY .+? \((?P<columns>.+)\) FROM stdin;$", re.MULTILINE)
 _ESCAPED = re.compile(r"\\(.)")
@@ -167,7 +167,7 @@ Sampled = Mapping[str, str | None]  # column -> its value as text
 
 @dataclass(frozen=True)
 class _Table:
-    """A table whose rows are identified by one column; `leaves` are the tables that its rows are in."""
+    """A table whose rows are identified by one column; `leaves` are the tables that store its rows."""
 
     schema: str
     name: str
@@ -178,37 +178,37 @@ class _Table:
 
 @dataclass(frozen=True)
 class Sample:
-    """How many rows were looked at, how many of their keys live has, and in how many of those the values are the same."""
+    """How many rows were read, how many of their keys the live database has, and how many of those have the same values."""
 
     table: str  # schema.name
     rows: int
     found: int
-    same: int  # by the one column that tells rows apart and agrees best; where none does, by all of them
+    same: int  # by the identifying column that agrees best; without one, by all of them
 
     @property
     def share(self) -> float:
-        """The share of the rows that live has with the same values, 0 to 1."""
+        """The share of the rows that the live database has with the same values, 0 to 1."""
         return self.same / self.rows if self.rows else 0.0
 
 
 def sampled(
     tools: DumpTools, dump: Dump, connection: Connection, database: Database | None, history: Collection[Name]
 ) -> Sample:
-    """Look for some rows of a table in a dump, and for the same keys in the live database. Read-only.
+    """Look for some rows of a dump in the live database by their keys. Read-only.
 
-    It is the plan's table where both have it and it can be read, else a large one with a primary key of one column that
+    The table is the plan's if both have it and it can be read. Else it is a large one with a primary key of one column that
     is not of `history`, the migration tool's tables.
     """
     for table in _candidates(connection, database, history):
         leaf = next((leaf for leaf in table.leaves if ".".join(leaf) in dump.contents.tables_with_data), None)
         if leaf and (rows := rows_of_copy(tools.first_rows(dump.path, *leaf, SAMPLE, SAMPLE_TIMEOUT))):
-            with suppress(psycopg.DatabaseError):  # a table that is corrupt tells nothing
+            with suppress(psycopg.DatabaseError):  # a corrupt table shows nothing
                 return _compared(connection, table, rows)
     return Sample("no table", 0, 0, 0)
 
 
 def rows_of_copy(copied: str) -> list[dict[str, str | None]]:
-    """The rows in the text of a COPY command with its data. Pure."""
+    """Parse the rows in the text of a COPY command with its data. Pure."""
     start = _COPY.search(copied)
     if start is None:
         return []
@@ -228,10 +228,10 @@ def _unescaped(value: str) -> str:
 def _compared(connection: Connection, table: _Table, rows: Sequence[Sampled]) -> Sample:
     types = _types(connection, table)
     shared = [name for name in rows[0] if name in types and name not in (*table.without, table.key)]
-    telling = [name for name in shared if len({row[name] for row in rows if row[name]}) > len(rows) / 2]
-    columns = telling or shared
-    wanted = {table.key, *columns}
-    records = [{name: _json(row[name], types[name]) for name in wanted} for row in rows]
+    distinct = [name for name in shared if len({row[name] for row in rows if row[name]}) > len(rows) / 2]
+    columns = distinct or shared
+    names = {table.key, *columns}
+    records = [{name: _json(row[name], types[name]) for name in names} for row in rows]
     query = sql.SQL("""SELECT {counts} count(t.{key}) AS found
         FROM json_populate_recordset(NULL::{table}, {rows}) s LEFT JOIN {table} t ON t.{key} = s.{key}""").format(
         key=sql.Identifier(table.key),
@@ -246,9 +246,9 @@ def _compared(connection: Connection, table: _Table, rows: Sequence[Sampled]) ->
     )
     row = one(connection, query)
     equal = [row[str(number)] for number in range(len(columns))]
-    if types[table.key] == "uuid":  # which no other database has given by chance
-        equal, telling = [row["found"], *(equal if telling else [])], ["the key"]
-    same = (max if telling else min)(equal, default=row["found"])
+    if types[table.key] == "uuid":  # no other database has the same values by chance
+        equal, distinct = [row["found"], *(equal if distinct else [])], ["the key"]
+    same = (max if distinct else min)(equal, default=row["found"])
     return Sample(f"{table.schema}.{table.name}", len(rows), row["found"], same)
 
 

@@ -1,7 +1,7 @@
-"""What a feature's migrations write, found by running them on a copy of a restored backup: no row that users wrote.
+"""What a feature's migrations write, found by running them on a copy of a restored backup: none of it is user data.
 
-For each table that they write into, the restored database keeps those rows as they were and as the migrations leave them.
-A comparison reads the live database through that: what is still as the migrations left it counts as it was before them.
+For each table they write to, the restored database keeps those rows as they were before and after the migrations. A
+comparison reads the live database through that: a value still as the migrations left it counts as the one before them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runbook_lib.postgres.restore.shape import Column, Name, Table, written
 from runbook_lib.postgres.restore.stream import pin
 
 COMMA, AND = sql.SQL(", "), sql.SQL(" AND ")
-TEXT = "text"  # how a value is kept whose type may be another one elsewhere
+TEXT = "text"  # stores a value whose type may differ elsewhere
 
 
 @dataclass(frozen=True)
@@ -29,39 +29,39 @@ class Migrated:
 
     schema: str
     name: str
-    store: str = ""  # the table in the runbook's schema that they lie in
-    key: Mapping[str, str] = field(default_factory=dict)  # column -> type that it is kept as
-    columns: Mapping[str, str] = field(default_factory=dict)  # the others, the same
-    changing: Sequence[str] = ()  # those into which the migrations write something else each time
+    store: str = ""  # the table in the runbook's schema that stores them
+    key: Mapping[str, str] = field(default_factory=dict)  # column -> type in the store
+    columns: Mapping[str, str] = field(default_factory=dict)  # the other columns, likewise
+    changing: Sequence[str] = ()  # columns where each run of the migrations writes another value
     rows: int = 0
     unknown: str = ""
 
     @property
     def table(self) -> str:
-        """Its schema.name; what no table is known of has none."""
+        """Its schema.name; an unknown table has none."""
         return written((self.schema, self.name)) if self.name else "what the migrations write"
 
     def k(self, name: str) -> sql.Identifier:
-        """The column of the store that holds a column of the key."""
+        """The store's column for a key column."""
         return sql.Identifier(f"k{list(self.key).index(name)}")
 
     def b(self, name: str) -> sql.Identifier:
-        """The column of the store that holds what a column held before the migrations."""
+        """The store's column for a column's value before the migrations."""
         return sql.Identifier(f"b{list(self.columns).index(name)}")
 
     def a(self, name: str) -> sql.Identifier:
-        """The column of the store that holds, as text, what the migrations leave in a column."""
+        """The store's column for a column's value after the migrations, as text."""
         return sql.Identifier(f"a{list(self.columns).index(name)}")
 
     @property
     def held(self) -> list[tuple[sql.Identifier, str]]:
-        """The columns of the store with their types, in its order, but for the kind of row."""
+        """The store's columns with their types, in order, without the kind of row."""
         both = [part for name, type_ in self.columns.items() for part in ((self.b(name), type_), (self.a(name), "text"))]
         return [*((self.k(name), type_) for name, type_ in self.key.items()), *both]
 
 
 def kept(staging: Connection, run: str) -> list[Migrated] | None:
-    """What is kept of a run; None where nothing was derived yet. Read-only."""
+    """Return what is kept of a run; None if nothing was derived yet. Read-only."""
     table = sql.Identifier(OWN_SCHEMA, listed_in(run))
     if not exists(staging, table):
         return None
@@ -70,7 +70,7 @@ def kept(staging: Connection, run: str) -> list[Migrated] | None:
 
 
 def forget(staging: Connection, run: str) -> None:
-    """Drop what is kept of a run, or of a try that was cut short. Changes that database, in the runbook's schema alone."""
+    """Drop what is kept of a run, or of an interrupted try. Changes that database, only in the runbook's schema."""
     names = staging.execute(
         "SELECT tablename AS it FROM pg_tables WHERE schemaname = %s AND tablename ~ %s",
         [OWN_SCHEMA, f"^migrated_{run}(_[0-9]+)?(_rows)?$"],
@@ -80,9 +80,9 @@ def forget(staging: Connection, run: str) -> None:
 
 
 def bring(staging: Connection, live: Connection, run: str) -> list[Migrated]:
-    """Bring what was kept of a run into temporary tables of a session of the live database, which `through` reads.
+    """Copy what was kept of a run into temporary tables of a session on the live database, for `through` to read.
 
-    Changes nothing that outlasts that session.
+    Changes nothing outside that session.
     """
     found = kept(staging, run) or []
     for each in found:
@@ -102,7 +102,7 @@ def bring(staging: Connection, live: Connection, run: str) -> list[Migrated]:
 
 
 def through(table: Table, migrated: Migrated) -> Table:
-    """A table of the live database, read as if what is still as the migrations left it was as before them. Pure."""
+    """Read a table of the live database with each value that the migrations left replaced by the one before them. Pure."""
     key, columns = migrated.key, migrated.columns
     there = {name: type_ for name, type_ in columns.items() if name in table.names}
     still = {name: sql.SQL("{} IS NOT DISTINCT FROM m.{}").format(as_text(name), migrated.a(name)) for name in there}
@@ -143,7 +143,7 @@ def through(table: Table, migrated: Migrated) -> Table:
 
 
 def seen(found: Sequence[Migrated], live: Mapping[Name, Table]) -> dict[Name, Table]:
-    """The live tables, those that migrations write into read through what was kept of that. Pure."""
+    """Return the live tables, each that migrations write to read through what was kept of it. Pure."""
     by_name = {(each.schema, each.name): each for each in found if not each.unknown}
     return {
         name: through(table, by_name[name]) if name in by_name and set(by_name[name].key) <= set(table.names) else table
@@ -152,7 +152,7 @@ def seen(found: Sequence[Migrated], live: Mapping[Name, Table]) -> dict[Name, Ta
 
 
 def _before(column: Column, migrated: Migrated) -> sql.Composable:
-    """A column of a row that the migrations deleted."""
+    """Return a column of a row that the migrations deleted."""
     name = column.name
     if name in migrated.key:
         return sql.SQL("m.{}::{}").format(migrated.k(name), sql.SQL(column.cast))
@@ -162,12 +162,12 @@ def _before(column: Column, migrated: Migrated) -> sql.Composable:
 
 
 def kept_as(name: str, type_: str) -> sql.Composable:
-    """A column of a row `t`, in the type that it is kept as. Pure."""
+    """Return a column of a row `t`, in its stored type. Pure."""
     return sql.Identifier("t", name) if type_ != TEXT else as_text(name)
 
 
 def as_text(name: str) -> sql.Composed:
-    """A column of a row `t`, as text. Pure."""
+    """Return a column of a row `t`, as text. Pure."""
     return sql.SQL("{}::text").format(sql.Identifier("t", name))
 
 
@@ -176,5 +176,5 @@ def _temporary(migrated: Migrated) -> sql.Identifier:
 
 
 def listed_in(run: str) -> str:
-    """The table in the runbook's schema that lists what is kept of a run. Pure."""
+    """Return the table in the runbook's schema that lists what is kept of a run. Pure."""
     return f"migrated_{run}"

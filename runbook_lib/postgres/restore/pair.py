@@ -1,4 +1,4 @@
-"""A table as it is in two databases, and the terms by which its rows are identified and compared."""
+"""A table in two databases, and the SQL terms that identify and compare its rows."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from runbook_lib.postgres.restore.stream import Source
 
 @dataclass(frozen=True)
 class Pair:
-    """A table that is in both databases; where it is the feature's, `backfill` is what the feature did to it."""
+    """A table that exists in both databases; if the feature changed it, `backfill` says how."""
 
     live: Table
     backup: Table
@@ -33,7 +33,7 @@ class Pair:
 
     @cached_property
     def key(self) -> tuple[str, ...]:
-        """The columns that tell rows apart in both; none where there are none."""
+        """The columns that identify rows in both; empty if there are none."""
         return shared_key(self.live, self.backup)
 
     @cached_property
@@ -48,27 +48,27 @@ class Pair:
 
     @cached_property
     def touch(self) -> tuple[str, ...]:
-        """The shared column that says when a row was written last, if the plan names one."""
+        """The shared column with the time of a row's last write, if the plan names one."""
         return self._of([self.backfill.database.backfill.touch_column] if self.backfill else ())
 
     @cached_property
     def user(self) -> tuple[str, ...]:
-        """The shared columns that hold what users wrote."""
+        """The shared columns that hold user data."""
         others = {*self.feature, *self.touch, *(self.key if self.numbered else ())}
         return tuple(name for name in self.shared if name not in others)
 
     @property
     def numbered(self) -> bool:
-        """Whether the key is one integer; else its hash stands for it."""
+        """Whether the key is one integer; else its hash is used."""
         return len(self.key) == 1 and all(t.column(self.key[0]).base in INTEGERS for t in (self.live, self.backup))
 
     @property
     def place(self) -> sql.Composable:
-        """The term, of a row `t` of either, that it is ordered and found by: the key itself or its hash."""
+        """The SQL term of a row `t` of either by which it is ordered and found: the key itself or its hash."""
         return sql.Identifier("t", self.key[0]) if self.numbered else self._hash(self.key, 2 * self.seed, key=True)
 
     def cleared(self, name: str) -> sql.Composable:
-        """A column of a row `t` of either, through Option A where the backfill wrote to it."""
+        """Return a column of a row `t` of either; for the backfilled column, its value after Option A."""
         if self.backfill is None or name != self.backfill.database.backfill.name or not self.clearable:
             return sql.Identifier("t", name)
         return self.backfill.filled(
@@ -76,7 +76,7 @@ class Pair:
         )
 
     def source(self, connection: Connection, table: Table, which: sql.Composable | None = None) -> Source:
-        """The hashes of one of the two, of those rows `t` alone where a condition is given."""
+        """Return the hashes of one of the two; with a condition, only for those rows `t`."""
         check = None if self.numbered else self._hash(self.key, 2 * self.seed + 1, key=True)
         user, feature, touch = (self._hash(names) if names else None for names in (self.user, self.feature, self.touch))
         return Source(
@@ -84,16 +84,16 @@ class Pair:
         )
 
     def fingerprint(self, connection: Connection, table: Table) -> tuple[int, int]:
-        """The number of rows of one of the two, and the sum of their hashes. Read-only."""
+        """Return the number of rows of one of the two, and the sum of their hashes. Read-only."""
         term = self._hash(self.shared) if self.shared else sql.Literal(0)
         query = sql.SQL("SELECT count(*) AS n, coalesce(sum({}), 0) AS s FROM {} t").format(term, table.rows)
         row = one(connection, query)
         return row["n"], int(row["s"])
 
     def filled(self, connection: Connection, mine: Table, other: Table) -> dict[str, int]:
-        """The columns that one of the two has alone, and how many of its rows hold a value there. Read-only.
+        """Return the columns that only one of the two has, and how many of its rows hold a value there. Read-only.
 
-        Of what the backfill wrote nothing counts as a value.
+        Values that the backfill wrote do not count.
         """
         alone = [name for name in mine.names if name not in other.names]
         if not alone:
@@ -106,7 +106,7 @@ class Pair:
 
     @cached_property
     def clearable(self) -> bool:
-        """Whether Option A can be worked out for the backfilled column wherever it is."""
+        """Whether Option A can be computed for the backfilled column, wherever the column is."""
         if self.backfill is None:
             return False
         spec = self.backfill.database.backfill
@@ -118,7 +118,7 @@ class Pair:
 
     @property
     def _without_backfill(self) -> sql.Composed | None:
-        """The hash of the feature's columns as Option A leaves them, an empty list counting as none."""
+        """Return the hash of the feature's columns as Option A leaves them; an empty list counts as none."""
         column = self.backfill.database.backfill.name if self.backfill else ""
         if column not in self.feature or not self.clearable:
             return None
@@ -127,7 +127,7 @@ class Pair:
         return hashed([term, *comparable(self.live, self.backup, others)])
 
     def _value(self, name: str, base: str) -> sql.Composable:
-        """What a column is after Option A, as jsonb where it holds a list of JSON; an empty list counts as none."""
+        """Return a column's value after Option A, as jsonb if it holds a list of JSON; an empty list counts as none."""
         of_backfill = self.backfill is not None and name == self.backfill.database.backfill.name and self.clearable
         if of_backfill and self.backfill:
             term: sql.Composable = sql.SQL(self.backfill.kind.value).format(c=self.cleared(name))
@@ -144,7 +144,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matched:
-    """The tables of two databases: in both, in either alone, and those whose rows are not compared, with the reason."""
+    """The tables of two databases: in both, in only one, and those whose rows are not compared, with the reason."""
 
     pairs: tuple[Pair, ...]
     only_live: tuple[Table, ...]
@@ -155,7 +155,7 @@ class Matched:
 def matched(
     live: Mapping[Name, Table], backup: Mapping[Name, Table], database: Database | None, history: Collection[Name]
 ) -> Matched:
-    """Which tables of two databases belong together; `history` are the migration tool's, whose rows are not compared."""
+    """Match the tables of two databases; `history` are the migration tool's, whose rows are not compared."""
     columns = tuple(database.columns) if database else ()
     why = {id: reason for id, table in (*live.items(), *backup.items()) if (reason := _why_skipped(table, history))}
     skipped = {written(id): reason for id, reason in why.items()}
@@ -175,18 +175,18 @@ def matched(
 
 
 def _why_skipped(table: Table, history: Collection[Name]) -> str:
-    """Why the rows of a table are neither compared nor carried, "" where they are."""
+    """Return why the rows of a table are neither compared nor applied, "" if they are."""
     if table.extension:
         return f"belongs to the extension {table.extension}"
     if table.foreign:
         return "its rows are elsewhere"
     if table.id in history:
-        return "the history of migrations goes with the schema, so it stays as the backup has it"
+        return "the history of migrations belongs to the schema, so it stays as the backup has it"
     return ""
 
 
 def _option_a(database: Database, live: Table) -> Backfill | None:
-    """The backfill by its terms alone: a row is cleared as it would be where no run has looked at it before."""
+    """Return the backfill by its terms alone, without any run's earlier decisions."""
     spec = database.backfill_
     if spec is None:
         return None

@@ -1,6 +1,6 @@
-"""The smaller restore: one column, the missing rows of a table, or a table that is gone, without the rest of the dump.
+"""The partial restore: one column, the missing rows of a table, or a missing table, without the rest of the dump.
 
-What is changed leaves undo rows, committed with it, in a table that names run, table and column.
+Changes leave undo rows, committed with them, in a table that names run, table and column.
 """
 
 from abc import ABC, abstractmethod
@@ -29,39 +29,39 @@ WHOLE = "Restore the whole database."
 
 @dataclass(frozen=True)
 class Count:
-    """What comes of restoring a part, in rows of the table."""
+    """The expected result of restoring a part, in rows of the table."""
 
-    restored: int  # they get the dump's value, or come back
-    kept: int  # they hold something else than the dump says, and are left alone
-    gone: int  # the dump has them, the live table has not
-    newer: int  # the live table has them, the dump has not
+    restored: int  # they get the dump's value, or are restored
+    kept: int  # they differ from the dump, and stay unchanged
+    gone: int  # only the dump has them
+    newer: int  # only the live table has them
     column_added: bool = False
-    keys: tuple[str, ...] = ()  # the foreign keys of other tables that are made again
-    without: tuple[str, ...] = ()  # those that cannot be, and why
+    keys: tuple[str, ...] = ()  # the foreign keys of other tables that are created again
+    without: tuple[str, ...] = ()  # those that cannot be created, and why
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dump, and the live database that parts of it are taken into."""
+    """A dump, and the live database that parts of it are restored into."""
 
     postgres: Postgres
     tools: DumpTools
     dump: Dump
-    waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # gets who is in the way of a lock
-    filled: Callable[[int], object] = lambda rows: None  # gets the rows of each batch
-    look: Callable[[], object] = lambda: None  # is called again and again; what it raises ends what is under way
+    waiting: Callable[[Sequence[Blocker]], None] = lambda blockers: None  # receives the sessions that block a lock
+    filled: Callable[[int], object] = lambda rows: None  # receives the rows of each batch
+    look: Callable[[], object] = lambda: None  # called repeatedly; an exception from it ends the work
     allowed: Sequence[sql.Identifier] = ()  # tables that triggers may write
 
 
 class Part(ABC):
-    """A part of a dump: counted, taken over, and given back."""
+    """A part of a dump: it can be counted, restored and undone."""
 
     name: ClassVar[str]
-    fires: ClassVar[Literal["INSERT", "UPDATE"]]  # as which triggers see what is written to a table that is there
-    makes_table: ClassVar[bool] = False  # whether it brings back a table that is not there
-    at_once: ClassVar[bool] = False  # whether it is taken over in one transaction, which cannot be paused
+    fires: ClassVar[Literal["INSERT", "UPDATE"]]  # the trigger event of writes to an existing table
+    makes_table: ClassVar[bool] = False  # whether it restores a missing table
+    at_once: ClassVar[bool] = False  # whether it is restored in one transaction, which cannot be paused
     column = ""
-    only: Literal["missing", "differing"] = "missing"  # what is written: rows without a value, or all that differ
+    only: Literal["missing", "differing"] = "missing"  # which rows are written: those without a value, or all that differ
 
     def __init__(self, source: Source, table: Name) -> None:
         self.source = source
@@ -70,34 +70,34 @@ class Part(ABC):
 
     @abstractmethod
     def said(self, rows: int) -> str:
-        """What a preview says that comes back. Pure."""
+        """Return the preview's sentence on the restored rows. Pure."""
 
     @abstractmethod
     def count(self) -> Count:
-        """What taking it over would come to; the live database is only read.
+        """Count what restoring it would do; the live database is only read.
 
         Raises:
-            PreconditionError: Dump or live table lack what is needed.
+            PreconditionError: The dump or the live table lacks something.
         """
 
     @abstractmethod
     def take(self) -> Count:
-        """Take it over, or go on where that stopped. Changes the target.
+        """Restore it, or resume that. Changes the target.
 
         Raises:
-            PreconditionError: Dump or live table lack what is needed.
+            PreconditionError: The dump or the live table lacks something.
         """
 
     @abstractmethod
     def give_back(self) -> tuple[int, int]:
-        """Put back what was there where it is as it was taken over; returns rows put back, and conflicts.
+        """Undo the restore where the restored values are unchanged; return rows undone, and conflicts.
 
         Changes the target.
         """
 
     @abstractmethod
     def altered(self, live: Connection) -> int:
-        """How many rows are not as this run wrote them, although nobody has written them since. Read-only."""
+        """Count rows that differ from what this run wrote, although nobody has written them since. Read-only."""
 
     @property
     def undo(self) -> sql.Identifier:
@@ -105,30 +105,30 @@ class Part(ABC):
         return sql.Identifier(OWN_SCHEMA, fitted(f"part_{self.postgres.run}_{self.table[1]}_{self.column}").rstrip("_"))
 
     def begun(self, live: Connection) -> bool:
-        """Whether this run has begun to take it over, and has not given it back. Read-only."""
+        """Whether this run has begun to restore it, and has not undone that. Read-only."""
         return exists(live, self.undo)
 
     def finished(self, live: Connection) -> bool:
-        """Whether this run has taken it over to the end. Read-only."""
+        """Whether this run has restored it completely. Read-only."""
         return FINISHED in self.marks(live)
 
     def marks(self, live: Connection) -> list[str]:
-        """What is noted of the taking over with the undo rows. Read-only."""
+        """Return the progress marks stored with the undo rows. Read-only."""
         text = one(live, "SELECT obj_description(to_regclass(%s)) AS it", [self.undo.as_string(live)])["it"]
         return str(text).split("; ") if text else []
 
     def mark(self, live: Connection, *marks: str) -> None:
-        """Note something of the taking over, in place of what was noted before. Changes the target."""
+        """Replace the progress marks. Changes the target."""
         live.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(self.undo, sql.Literal("; ".join(marks) or None)))
 
     def undo_rows(self, live: Connection) -> int:
-        """How many undo rows there are. Read-only."""
+        """Count the undo rows. Read-only."""
         if not self.begun(live):
             return 0
         return int(one(live, sql.SQL("SELECT count(*) AS n FROM {}").format(self.undo))["n"])
 
     def purge(self) -> None:
-        """Drop the undo rows, for good. Changes the target."""
+        """Drop the undo rows permanently. Changes the target."""
         with self.postgres.connect() as live, live.transaction():
             live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
 
@@ -136,39 +136,39 @@ class Part(ABC):
     def fetched(
         self, names: Callable[[Table], Sequence[str]], added: Mapping[str, str]
     ) -> Iterator[tuple[Connection, Table]]:
-        """A connection to the live database whose `FETCHED` holds what the dump has of the table, and the live table.
+        """Yield a connection to the live database, whose `FETCHED` holds the dump's rows, and the live table.
 
         Args:
-            names: Which columns are wanted, key columns included.
+            names: The requested columns, key columns included.
             added: The type, in the dump, of each of them that the live table may lack.
 
         Raises:
-            PreconditionError: Dump or live database lack what is needed.
+            PreconditionError: The dump or the live database lacks something.
         """
         with self.postgres.connect() as live, cancelled_by(live, self.source.look):
             table = self.live_table(live)
-            wanted = [*dict.fromkeys([*self.key(table), *names(table)])]
-            there = [name for name in wanted if name in table.names]
-            lacks = {name: added[name] for name in wanted if name not in there}
+            requested = [*dict.fromkeys([*self.key(table), *names(table)])]
+            there = [name for name in requested if name in table.names]
+            lacks = {name: added[name] for name in requested if name not in there}
             fetched(live, self.source.tools, self.source.dump, self.table, there, lacks, self.source.look)
             yield live, table
-            live.execute(sql.SQL("DROP TABLE {}").format(FETCHED))  # the session's end would do so some time after it
+            live.execute(sql.SQL("DROP TABLE {}").format(FETCHED))  # the end of the session would drop it only later
 
     def live_table(self, live: Connection) -> Table:
-        """The table as it is now. Read-only.
+        """Return the present table. Read-only.
 
         Raises:
-            PreconditionError: It is not there, is partitioned, or has no key.
+            PreconditionError: It does not exist, is partitioned, or has no key.
         """
         found = tables(live).get(self.table)
         if found and found.partitioned:
-            raise lacking(f"{'.'.join(self.table)} is partitioned, so no part of it can be restored by itself.", WHOLE)
+            raise lacking(f"{'.'.join(self.table)} is partitioned, so no part of it can be restored separately.", WHOLE)
         if found is None or not found.keys:
             raise lacking(f"The live database has no table {'.'.join(self.table)} with a key.", WHOLE)
         return found
 
     def key(self, table: Table) -> tuple[str, ...]:
-        """The columns that tell rows apart in both.
+        """Return the columns that identify rows in both.
 
         Raises:
             PreconditionError: The dump has no key of the table.
@@ -180,7 +180,7 @@ class Part(ABC):
         return found
 
     def terms(self, key: Sequence[str]) -> dict[str, Any]:
-        """What its statements are composed of."""
+        """Return the terms of its statements."""
         noted = [f"key_{number}" for number, _ in enumerate(key, 1)]
         return {
             "table": sql.Identifier(*self.table),
@@ -203,7 +203,7 @@ class Part(ABC):
 
 
 def matching(mine: Sequence[str], of: str, others: Sequence[str], of_others: str) -> sql.Composed:
-    """That columns of `of` equal those of `of_others`, one by one."""
+    """Return the condition that columns of `of` equal those of `of_others`, one by one."""
     pairs = zip(mine, others, strict=True)
     return sql.SQL(" AND ").join(
         sql.SQL("{} = {}").format(sql.Identifier(of, one_), sql.Identifier(of_others, other)) for one_, other in pairs
@@ -211,14 +211,14 @@ def matching(mine: Sequence[str], of: str, others: Sequence[str], of_others: str
 
 
 def make_undo(live: Connection, like: str, terms: dict[str, Any]) -> None:
-    """Make the table of undo rows, with the transaction that wrote each, where it is not there. Changes the target."""
+    """Create the table of undo rows, with the transaction that wrote each, if missing. Changes the target."""
     make_own_schema(live)
     live.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {undo} AS " + like + " WITH NO DATA").format(**terms))
     live.execute(identify_rows(terms["undo"]))
 
 
 def compared(connection: Connection, terms: dict[str, Any]) -> tuple[int, int, int]:
-    """The rows `t` that hold something else than the fetched ones `r`, those not in `t`, and those not in `r`. Read-only."""
+    """Count the rows `t` that differ from the fetched ones `r`, those not in `t`, and those not in `r`. Read-only."""
     row = one(
         connection,
         sql.SQL("""SELECT count(*) FILTER (WHERE t.{first} IS NOT NULL AND r.{first} IS NOT NULL AND {differs}) AS kept,
@@ -228,27 +228,27 @@ def compared(connection: Connection, terms: dict[str, Any]) -> tuple[int, int, i
     return row["kept"], row["gone"], row["newer"]
 
 
-AS_IT_IS = ("NOT VALID;", "NOT ENFORCED;")  # a key that holds for new rows alone, or for none, is not looked at
+AS_IT_IS = ("NOT VALID;", "NOT ENFORCED;")  # a key that holds only for new rows, or for none, is not validated
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of and to one table, as a dump has them."""
+    """The foreign keys of and to one table, from a dump."""
 
     own: tuple[DumpedKey, ...]
     pointing: tuple[DumpedKey, ...]  # of other tables
 
     def impossible(self, live: Connection) -> dict[DumpedKey, str]:
-        """Those of other tables that cannot be made, and why. Read-only."""
+        """Return those of other tables that cannot be created, and why. Read-only."""
         there = tables(live)
         reasons = {key: _lacking(there.get(key.table), key) for key in self.pointing}
         return {key: reason for key, reason in reasons.items() if reason}
 
     def make(self, open_: Open, waiting: Callable[[Sequence[Blocker]], None]) -> None:
-        """Make those that are not there, at first for new rows alone, then look at each row. Changes the target.
+        """Create the missing keys, first for new rows only, then validate each row. Changes the target.
 
         Raises:
-            AdapterError: A row points to one that is not there; that key holds for new rows, and is tried again next time.
+            AdapterError: A row points to a missing one. That key holds for new rows; the next call tries again.
             PreconditionError: The locks could not be acquired.
         """
 
@@ -278,7 +278,7 @@ class Keys:
 
 
 def keys_of(dump: Dump, table: Name) -> Keys:
-    """The keys of and to a table in a dump. Pure."""
+    """Return the foreign keys of and to a table in a dump. Pure."""
     keys = dump.foreign_keys
     return Keys(
         tuple(key for key in keys if key.table == table),
@@ -288,13 +288,13 @@ def keys_of(dump: Dump, table: Name) -> Keys:
 
 def _lacking(table: Table | None, key: DumpedKey) -> str:
     if table is None:
-        return f"the table {'.'.join(key.table)} is not there"
+        return f"the table {'.'.join(key.table)} does not exist"
     missing = [name for name in key.columns if name not in table.names]
     return f"{'.'.join(key.table)} has no {', '.join(missing)}" if missing else ""
 
 
 def _valid(live: Connection, key: DumpedKey) -> bool | None:
-    """Whether it holds for all rows; None where it is not there. Read-only."""
+    """Whether it holds for all rows; None if it does not exist. Read-only."""
     row = live.execute(
         "SELECT convalidated AS it FROM pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s AND contype = 'f'",
         [sql.Identifier(*key.table).as_string(live), key.name],
@@ -303,7 +303,7 @@ def _valid(live: Connection, key: DumpedKey) -> bool | None:
 
 
 def _not_valid(statement: str) -> str:
-    """The statement that makes the key for new rows alone; one of a partitioned table is made at once, as it must be."""
+    """Return the statement that creates the key for new rows only; for a partitioned table all rows must be checked."""
     if statement.endswith(AS_IT_IS) or not statement.startswith("ALTER TABLE ONLY "):
         return statement
     return f"{statement.removesuffix(';')} NOT VALID;"

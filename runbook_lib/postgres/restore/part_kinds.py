@@ -1,4 +1,4 @@
-"""The kinds of smaller restore: the missing rows of a table, a table that is gone, one column."""
+"""The kinds of partial restore: the missing rows of a table, a missing table, one column."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,27 +21,27 @@ from runbook_lib.postgres.restore.staging_database import TIMEOUT
 
 
 class RowsPart(Part):
-    """The missing rows of a table, all in one statement: they may refer to one another, in whatever order."""
+    """The missing rows of a table, in one statement, because they may refer to one another in any order."""
 
     name = "rows"
     fires = "INSERT"
     at_once = True
 
     def said(self, rows: int) -> str:
-        """That rows come back. Pure."""
-        return f"{rows} rows come back"
+        """Say that rows are restored. Pure."""
+        return f"{rows} rows are restored"
 
     def count(self) -> Count:
-        """What putting them back would come to; the live database is only read."""
+        """Count what restoring them would do; the live database is only read."""
         with self.fetched(self._names, {}) as (live, table):
             kept, gone, newer = compared(live, self._terms(self.key(table), self._names(table)))
             return Count(gone, kept, 0, newer)
 
     def take(self) -> Count:
-        """Put the rows back. Changes the target.
+        """Restore the rows. Changes the target.
 
         Raises:
-            AdapterError: A row points to one that is not there any more; none was put back.
+            AdapterError: A row points to a missing one; none was restored.
         """
         with self.fetched(self._names, {}) as (live, table):
             terms = self._terms(self.key(table), self._names(table))
@@ -59,7 +59,7 @@ class RowsPart(Part):
             return Count(added, *compared(live, terms))
 
     def give_back(self) -> tuple[int, int]:
-        """Take the rows out again that were put back, where they are unchanged. Changes the target."""
+        """Delete the restored rows that are unchanged. Changes the target."""
         with self.postgres.connect() as live, live.transaction():
             if not self.begun(live):
                 return 0, 0
@@ -77,7 +77,7 @@ class RowsPart(Part):
         return removed, left
 
     def altered(self, live: Connection) -> int:
-        """How many rows that were put back are not as in the dump; a row that somebody wrote since is one. Read-only."""
+        """Count restored rows that differ from the dump, including rows written since. Read-only."""
         query = sql.SQL("SELECT count(*) AS n FROM {undo} r JOIN {table} t ON {same} WHERE {differs}")
         return int(one(live, query.format(**self._of_undo(live)))["n"])
 
@@ -99,7 +99,7 @@ class RowsPart(Part):
 class TablePart(Part):
     """A table with rows, indexes, constraints and triggers, and the foreign keys of other tables that point to it.
 
-    In place of undo rows it keeps what all its rows came to, so that it is dropped again only as it was brought back.
+    Instead of undo rows it keeps a checksum of all its rows, so that it is dropped again only if unchanged.
     """
 
     name = "table"
@@ -107,11 +107,11 @@ class TablePart(Part):
     makes_table = True
 
     def said(self, rows: int) -> str:
-        """That the table comes back. Pure."""
-        return f"the table comes back with {rows} rows, its indexes, constraints and triggers"
+        """Say that the table is restored. Pure."""
+        return f"the table is restored with {rows} rows, its indexes, constraints and triggers"
 
     def count(self) -> Count:
-        """How many rows it would have; the live database is only read."""
+        """Count the rows it would have; the live database is only read."""
         with self.postgres.connect() as live:
             if self.table in tables(live):
                 raise self._there()
@@ -119,11 +119,11 @@ class TablePart(Part):
         return self._counted(rows_in(self.source.tools, self.source.dump, self.table), without)
 
     def take(self) -> Count:
-        """Bring it back, or finish that. Changes the target.
+        """Restore it, or finish that. Changes the target.
 
         Raises:
-            PreconditionError: The table is there, and not by this run.
-            AdapterError: A row points to one that is not there any more; that foreign key holds for new rows alone.
+            PreconditionError: The table exists, and not by this run.
+            AdapterError: A row points to a missing one; that foreign key holds only for new rows.
         """
         with self.postgres.connect() as live:
             is_there = self.table in tables(live)
@@ -140,10 +140,10 @@ class TablePart(Part):
         return self._counted(rows, without)
 
     def give_back(self) -> tuple[int, int]:
-        """Drop it again, where its rows are as they were brought back. Changes the target.
+        """Drop it again if its rows are unchanged since the restore. Changes the target.
 
         Raises:
-            PreconditionError: They are not.
+            PreconditionError: They changed.
         """
 
         def work(live: Connection) -> tuple[int, int]:
@@ -154,9 +154,9 @@ class TablePart(Part):
                 live.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(*self.table)))
                 if self.finished(live) and self.altered(live):
                     raise PreconditionError(
-                        f"Rows of {'.'.join(self.table)} were written since it was brought back.",
+                        f"Rows of {'.'.join(self.table)} were written since it was restored.",
                         state="Nothing was changed.",
-                        safe_next="Keep it; or take those rows out, and undo again.",
+                        safe_next="Keep the table; or delete those rows, and undo again.",
                     )
                 rows = _rows(live, self.table)
                 self._keys.drop_pointing(live)
@@ -167,7 +167,7 @@ class TablePart(Part):
         return with_short_lock(self.postgres.connect, work, self.source.waiting)
 
     def altered(self, live: Connection) -> int:
-        """1 where its rows are not as they were brought back, else 0. Read-only."""
+        """1 if its rows changed since the restore, else 0. Read-only."""
         return int(one(live, sql.SQL("SELECT rows AS it FROM {}").format(self.undo))["it"] != self._sum(live))
 
     @property
@@ -190,7 +190,7 @@ class TablePart(Part):
                 live.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.undo))
                 live.execute(sql.SQL("CREATE TABLE {} AS SELECT NULL::text AS rows").format(self.undo))
                 live.execute(identify_rows(self.undo))
-            tools = replace(self.source.tools, hold=None)  # standing still, it would hold a transaction of the live database
+            tools = replace(self.source.tools, hold=None)  # paused, it would hold a transaction of the live database
             tools.restore(scratch, self.postgres.database, TIMEOUT, "--single-transaction")
         finally:
             scratch.unlink(missing_ok=True)
@@ -200,16 +200,16 @@ class TablePart(Part):
         return str(one(live, query.format(sql.Identifier(*self.table)))["it"])
 
     def _there(self) -> PreconditionError:
-        return lacking(f"The table {'.'.join(self.table)} is there already.", "Restore its rows, or one column of it.")
+        return lacking(f"The table {'.'.join(self.table)} exists already.", "Restore its rows, or one column of it.")
 
 
 def _rows(connection: Connection, table: tuple[str, str]) -> int:
     return int(one(connection, sql.SQL("SELECT count(*) AS n FROM {}").format(sql.Identifier(*table)))["n"])
 
 
-BATCH = 5000  # rows a transaction
+BATCH = 5000  # rows per transaction
 ADDED = "the column was added"
-WANTED = {
+CHOSEN_ROWS = {
     "missing": "t.{0} IS NULL AND r.{0} IS NOT NULL",
     "differing": "t.{0} IS DISTINCT FROM r.{0}",
 }
@@ -217,9 +217,9 @@ UNDO = """SELECT {as_noted}, t.{column} AS old, t.{column} AS new, '1'::xid AS w
 
 
 class ColumnPart(Part):
-    """One column, in rows whose key is still there; `only` says whether rows without a value alone, or all that differ.
+    """One column, in rows whose key still exists; `only` says whether only rows without a value, or all that differ.
 
-    A column that is not there is added with the dump's type, without default or NOT NULL.
+    A missing column is added with the dump's type, without default or NOT NULL.
     """
 
     name = "column"
@@ -231,23 +231,23 @@ class ColumnPart(Part):
         self.only = only
 
     def said(self, rows: int) -> str:
-        """That rows get their value back. Pure."""
+        """Say that rows get their value back. Pure."""
         return f"{rows} rows get their value of {self.column} back"
 
     def count(self) -> Count:
-        """What filling it would come to; the live database is only read."""
+        """Count what filling it would do; the live database is only read."""
         with self._fetched() as (live, table):
             terms, missing = self._terms(self.key(table)), self.column not in table.names
             if missing:
-                terms |= {"wanted": sql.SQL("r.{column} IS NOT NULL").format(**terms)}
-                terms["differs"] = terms["wanted"]
-            query = sql.SQL("SELECT count(*) AS n FROM {table} t JOIN {fetched} r ON {same} WHERE {wanted}")
+                terms |= {"chosen_rows": sql.SQL("r.{column} IS NOT NULL").format(**terms)}
+                terms["differs"] = terms["chosen_rows"]
+            query = sql.SQL("SELECT count(*) AS n FROM {table} t JOIN {fetched} r ON {same} WHERE {chosen_rows}")
             filled = int(one(live, query.format(**terms))["n"])
             differ, gone, newer = compared(live, terms)
             return Count(filled, differ - filled, gone, newer, column_added=missing)
 
     def take(self) -> Count:
-        """Fill it, or go on where that stopped. Changes the target."""
+        """Fill it, or resume that. Changes the target."""
         with self._fetched() as (live, table):
             terms, missing = self._terms(self.key(table)), self.column not in table.names
             if missing:
@@ -262,9 +262,9 @@ class ColumnPart(Part):
             return Count(filled, *compared(live, terms), column_added=missing)
 
     def give_back(self) -> tuple[int, int]:
-        """Put back what the column held where it still holds what was filled in.
+        """Restore the column's previous values where it still holds what was filled in.
 
-        A column that was added is dropped again where nothing is left in it. Changes the target.
+        An added column is dropped again if it holds no value any more. Changes the target.
         """
 
         def work(live: Connection) -> tuple[int, int]:
@@ -290,7 +290,7 @@ class ColumnPart(Part):
         return with_short_lock(self.postgres.connect, work, self.source.waiting)
 
     def altered(self, live: Connection) -> int:
-        """How many rows that nobody has written since hold something else than was filled in. Read-only."""
+        """Count rows that differ from what was filled in, although nobody has written them since. Read-only."""
         query = sql.SQL("""SELECT count(*) AS n FROM {undo} u JOIN {table} t ON {is_noted}
             WHERE t.xmin = u.written AND t.{column} IS DISTINCT FROM u.new""")
         return int(one(live, query.format(**self._terms(self.key(self.live_table(live)))))["n"])
@@ -309,11 +309,11 @@ class ColumnPart(Part):
         return type_name
 
     def _terms(self, key: Sequence[str]) -> dict[str, Any]:
-        wanted = sql.SQL(WANTED[self.only]).format(sql.Identifier(self.column))
-        return {**self.terms(key), "wanted": wanted, "allowed": self.source.allowed}
+        rows = sql.SQL(CHOSEN_ROWS[self.only]).format(sql.Identifier(self.column))
+        return {**self.terms(key), "chosen_rows": rows, "allowed": self.source.allowed}
 
     def _add(self, terms: dict[str, Any]) -> None:
-        """Add the column, and note that in the same transaction. Changes the target."""
+        """Add the column, and mark that in the same transaction. Changes the target."""
 
         def work(live: Connection) -> None:
             add = sql.SQL("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {type}")
@@ -325,15 +325,15 @@ class ColumnPart(Part):
 
 
 def _fill(live: Connection, terms: dict[str, Any], after: Sequence[str] | None) -> tuple[int, list[str]] | None:
-    """Fill a batch of rows whose key, as text, comes after `after`; None where none is left.
+    """Fill a batch of rows whose key, as text, comes after `after`; None if no row is left.
 
     Raises:
-        StepFailed: A trigger would have changed anything else; the batch was rolled back.
+        StepFailed: A trigger would have changed something else; the batch was rolled back.
     """
     query = sql.SQL("""
         WITH chosen AS MATERIALIZED (
             SELECT {as_noted}, t.{column} AS old, r.{column} AS new FROM {table} t JOIN {fetched} r ON {same}
-            WHERE {after} AND {wanted} ORDER BY {keys} LIMIT {size} FOR UPDATE OF t
+            WHERE {after} AND {chosen_rows} ORDER BY {keys} LIMIT {size} FOR UPDATE OF t
         ), changed AS (
             UPDATE {table} t SET {column} = u.new FROM chosen u WHERE {is_noted} RETURNING {as_noted}
         ), saved AS (

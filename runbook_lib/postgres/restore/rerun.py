@@ -1,4 +1,4 @@
-"""Runs a feature's migrations on a copy of a restored backup, and keeps what they write for comparisons to read through."""
+"""Run a feature's migrations on a copy of a restored backup, and keep what they write, for comparisons to use."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ AT_ONCE = 10_000  # rows fetched at once
 def derive(
     after: Open, staging: Open, history: Collection[Name], run: str, changing: Collection[str], why: str = ""
 ) -> list[Migrated]:
-    """Keep in the restored database what the migrations wrote, once they ran on a copy of it, `after`.
+    """Keep in the restored database what the migrations wrote, after they ran on a copy of it.
 
-    Changes the restored database, in the runbook's schema alone.
+    Changes the restored database, only in the runbook's schema.
 
     Args:
         after: Opens the copy.
         staging: Opens the restored database.
-        history: The migration tool's tables, whose rows are never brought over.
-        run: The run, which names what is kept.
-        changing: The columns into which they write something else each time, as `schema.table.column`.
-        why: Why they could not run; nothing is known then of what they write.
+        history: The migration tool's tables, whose rows are never copied.
+        run: The run, whose id names what is kept.
+        changing: The columns, as `schema.table.column`, where each run of the migrations writes another value.
+        why: Why they could not run; then what they write is unknown.
     """
     with staging() as writer, after() as reader:
         forget(writer, run)
@@ -61,7 +61,7 @@ def _of_table(
     store: str,
     changing: Collection[str],
 ) -> Migrated | None:
-    """Keep what the migrations wrote into one table; None where they wrote nothing, or the table has no key."""
+    """Keep what the migrations wrote into one table; None if they wrote nothing, or the table has no key."""
     schema, name = pair.live.id
     columns = {c.name: _type(c, pair) for c in pair.live.columns if c.name in pair.backup.names}
     key = {each: columns.pop(each) for each in pair.key}
@@ -88,7 +88,7 @@ def _of_table(
     if not difference.differs or not difference.key:
         return None
     if set(unstable) & set(key) and difference.counts.get(Kind.NEW):
-        return replace(found, unknown="the migrations write rows with another key each time that they run")
+        return replace(found, unknown="the migrations write rows with another key each time they run")
     return replace(found, rows=sum(difference.counts.values()))
 
 
@@ -100,12 +100,12 @@ def _keep(found: Migrated, pair: Pair, reader: Connection, writer: Connection, p
     made = [sql.SQL("kind text"), *(sql.SQL("{} {}").format(found.k(n), sql.SQL(t)) for n, t in key.items())]
     made += [sql.SQL("{} text").format(found.a(name)) for name in columns]
     writer.execute(sql.SQL("CREATE TABLE {} ({})").format(rows, COMMA.join(made)))
-    for kind, wanted in places.items():
+    for kind, hashes in places.items():
         table = pair.backup if kind == Kind.DELETED else pair.live
         texts = [sql.SQL("NULL") if kind == Kind.DELETED else as_text(name) for name in columns]
         terms = COMMA.join([sql.Literal(str(kind)), *(kept_as(name, type_) for name, type_ in key.items()), *texts])
-        for start in range(0, len(wanted), AT_ONCE):
-            some = sql.Literal(list(wanted[start : start + AT_ONCE]))
+        for start in range(0, len(hashes), AT_ONCE):
+            some = sql.Literal(list(hashes[start : start + AT_ONCE]))
             query = sql.SQL("SELECT {} FROM {} t WHERE {} = ANY ({})").format(terms, table.rows, pair.place, some)
             if kind == Kind.DELETED:
                 writer.execute(sql.SQL("INSERT INTO {} {}").format(rows, query))

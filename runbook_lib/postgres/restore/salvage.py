@@ -1,4 +1,4 @@
-"""Carries what was written since a backup from the live database into one restored from it."""
+"""Apply the rows written since a backup from the live database to a database restored from it."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,15 +22,15 @@ from runbook_lib.postgres.restore.staged_rows import Progress, StagedRows, stage
 from runbook_lib.postgres.restore.stream import pin, pinned
 from runbook_lib.postgres.sessions import cancelled_by
 
-BY_KEY, BY_HASH = 10_000, 100_000  # rows fetched at once: each time by an index, or through the whole table
+BY_KEY, BY_HASH = 10_000, 100_000  # rows per fetch: each fetch uses an index, or scans the whole table
 
 COMMA = sql.SQL(", ")
 
 
 def staged_rows_of(pair: Pair, store: str) -> StagedRows:
-    """How the rows of a table that differ are staged: all that the live table holds, but for what is worked out anyway.
+    """Describe how differing rows of a table are staged: every column of the live table except computed ones.
 
-    A column that the backfill wrote to is left out where what it wrote cannot be distinguished from the rest.
+    A backfilled column is left out if the values that the backfill wrote cannot be distinguished from the rest.
     """
     unclear = [pair.backfill.database.backfill.name] if pair.backfill and not pair.clearable else []
     withheld = tuple(name for name in pair.live.names if name in unclear)
@@ -44,25 +44,25 @@ def staged_rows_of(pair: Pair, store: str) -> StagedRows:
 
 @dataclass
 class Stager:
-    """Fetches rows by their places and stages them, so many at a time; the writer's transaction is the caller's."""
+    """Fetches rows by their places and stages them in batches; the writer's transaction is the caller's."""
 
     pair: Pair
     staged: StagedRows
     live: Connection
     writer: Connection
-    kinds: Collection[Kind]  # that are staged
+    kinds: Collection[Kind]  # the kinds to stage
     made: bool = False
     waiting: dict[Kind, list[Hashes]] = field(default_factory=dict)
 
     def take(self, kind: Kind, places: Hashes) -> None:
-        """Stage rows of a kind, now or with others that come. Changes the restored database."""
+        """Stage rows of a kind, now or together with later ones. Changes the restored database."""
         if kind in self.kinds:
             self.waiting.setdefault(kind, []).append(places)
             if sum(map(len, self.waiting[kind])) >= (BY_KEY if self.pair.numbered else BY_HASH):
                 self.flush(kind)
 
     def flush(self, *kinds: Kind) -> None:
-        """Stage all rows that wait, or those of some kinds. Changes the restored database."""
+        """Stage all waiting rows, or those of some kinds. Changes the restored database."""
         for kind in kinds or self.kinds:
             places = self.waiting.pop(kind, [])
             if not places:
@@ -73,35 +73,35 @@ class Stager:
             import numpy as np  # here, since few runs salvage, and it is slow to load
 
             asked = np.concatenate(places).tolist()
-            wanted = sql.SQL("{} = ANY ({})").format(self.pair.place, sql.Literal(asked))
-            staged = (self._name if kind == Kind.DELETED else self._fetch)(kind, wanted)
+            which = sql.SQL("{} = ANY ({})").format(self.pair.place, sql.Literal(asked))
+            staged = (self._name if kind == Kind.DELETED else self._fetch)(kind, which)
             if staged != len(asked):
                 raise StepFailed(
-                    f"Of {len(asked)} rows that differ ({kind}) {staged} could be read again.",
+                    f"Of {len(asked)} rows that differ ({kind}), {staged} could be read again.",
                     where=f"table {self.pair.name}",
-                    state="Nothing of this table is staged; no table of the restored database was changed.",
-                    safe_next="See whether anybody writes to the restored database; then stage again.",
+                    state="No row of this table is staged; no table of the restored database was changed.",
+                    safe_next="Check whether anybody writes to the restored database; then stage again.",
                 )
 
-    def _fetch(self, kind: Kind, wanted: sql.Composable) -> int:
+    def _fetch(self, kind: Kind, which: sql.Composable) -> int:
         names = list(self.staged.columns)
         rows = sql.SQL("COPY (SELECT {}, {} FROM {} t WHERE {}) TO STDOUT").format(
-            sql.Literal(str(kind)), COMMA.join(map(self.pair.cleared, names)), self.pair.live.rows, wanted
+            sql.Literal(str(kind)), COMMA.join(map(self.pair.cleared, names)), self.pair.live.rows, which
         )
         into = sql.SQL("COPY {} (runbook_kind, {}) FROM STDIN").format(
-            self.staged.lies_in, COMMA.join(map(sql.Identifier, names))
+            self.staged.store_id, COMMA.join(map(sql.Identifier, names))
         )
         return copied(self.live, rows, self.writer, into)
 
-    def _name(self, kind: Kind, wanted: sql.Composable) -> int:
+    def _name(self, kind: Kind, which: sql.Composable) -> int:
         return self.writer.execute(
             sql.SQL("INSERT INTO {} (runbook_kind, {}) SELECT {}, {} FROM {} t WHERE {}").format(
-                self.staged.lies_in,
+                self.staged.store_id,
                 COMMA.join(map(sql.Identifier, self.staged.key)),
                 sql.Literal(str(kind)),
                 COMMA.join(sql.Identifier("t", name) for name in self.staged.key),
                 self.pair.backup.rows,
-                wanted,
+                which,
             )
         ).rowcount
 
@@ -110,25 +110,25 @@ STAGED, COMPARED = "staged", "compared"
 
 
 class Salvage:
-    """What one run brings over from the live database into the restored one, where it keeps its own tables."""
+    """One run's salvage from the live database into the restored one, which also holds the run's own tables."""
 
     def __init__(self, live: Open, staging: Open, database: Database, history: Collection[Name], run: str) -> None:
         self.live, self.staging, self.database = live, staging, database
-        self.history = history  # the migration tool's tables, whose rows are never brought over
+        self.history = history  # the migration tool's tables, whose rows are never copied
         self.progress = Progress(run)
 
     def stage(self, watch: Watch = UNWATCHED, kinds: Collection[Kind] = EXPORTED) -> Ledger:
-        """Compare the databases and lay each row of some kinds next to the restored tables; goes on where it stopped.
+        """Compare the databases and stage each row of some kinds next to the restored tables; resumes where it stopped.
 
-        What is written to the live database from here on is in neither, so writes must be kept out until the swap.
-        Reads the live database; changes the restored one, in the runbook's schema alone.
+        Rows written to the live database after this are in neither, so writes must be fenced until the swap.
+        Reads the live database; changes the restored one, only in the runbook's schema.
         """
         with self.staging() as writer:
             self.progress.begin(writer)
             if found := self._ledger(writer):
                 return found
             with self.live() as reader:
-                bring(writer, reader, self.progress.run)  # before the moment that it shares
+                bring(writer, reader, self.progress.run)  # before it exports its snapshot
                 return self._stage_all(writer, reader, watch, kinds)
 
     def _stage_all(self, writer: Connection, reader: Connection, watch: Watch, kinds: Collection[Kind]) -> Ledger:
@@ -157,22 +157,22 @@ class Salvage:
         between: Between = lambda part: None,
         look: Callable[[], object] = lambda: None,
     ) -> Outcome:
-        """Put the staged rows into the restored tables and raise the sequences; goes on where it stopped.
+        """Apply the staged rows to the restored tables and raise the sequences; resumes where it stopped.
 
-        `deletes` says whether rows are deleted that were deleted from the live database since the backup; the part under way
-        is rolled back once `look` raises. Changes the restored database.
+        `deletes` says whether to delete rows that were deleted from the live database since the backup. Once `look` raises,
+        the current part is rolled back. Changes the restored database.
 
         Raises:
             PreconditionError: The rows are not staged.
         """
         with self.staging() as connection, cancelled_by(connection, look):
             applier = self._applier(connection)
-            applier.carry([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
+            applier.apply([kind for kind in CARRIED if deletes or kind != Kind.DELETED], between)
         self.raise_sequences()
         return self._outcome()
 
     def raise_sequences(self) -> Mapping[str, int]:
-        """Raise each restored sequence that the live one is ahead of; needed whether rows are carried or not.
+        """Raise each restored sequence that is behind the live one; needed whether or not rows are applied.
 
         Changes the restored database.
         """
@@ -186,12 +186,12 @@ class Salvage:
         return {written(name): value for name, value in moved.items()}
 
     def export(self, folder: Path, watch: Watch = UNWATCHED) -> Export:
-        """Write what is staged and was not carried into a folder, for `reapply`; a file is there whole or not at all.
+        """Write the staged rows that were not applied into a folder, for `reapply`; each file is complete or absent.
 
         Reads both databases.
 
         Raises:
-            PreconditionError: The rows are not staged, or only some of them were carried yet.
+            PreconditionError: The rows are not staged, or only some of them were applied yet.
         """
         with self.staging() as connection:
             applier = self._applier(connection)
@@ -199,33 +199,33 @@ class Salvage:
             return export(self.live, applier, found, folder, watch)
 
     def outcome(self) -> Outcome | None:
-        """What was carried so far; None where nothing was staged. Read-only."""
+        """Return what was applied so far; None if nothing was staged. Read-only."""
         with self.staging() as connection:
             if not self.progress.begun(connection) or not self._ledger(connection):
                 return None
         return self._outcome()
 
     def start_over(self) -> None:
-        """Drop what was staged, so that all is compared again: what was carried since is no difference any more.
+        """Drop what was staged, so that everything is compared again: rows applied since are no difference any more.
 
-        How much that was is kept. Changes the restored database, in the runbook's schema alone.
+        The counts of those are kept. Changes the restored database, only in the runbook's schema.
         """
         with self.staging() as connection:
             if not self.progress.begun(connection):
                 return
             staged_tables = self._staged_tables(connection)
             applier = Applier(connection, staged_tables, self.progress)
-            carried = added(self.progress.done(connection, EARLIER).get("", {}), applier.carried())
+            carried = added(self.progress.done(connection, EARLIER).get("", {}), applier.applied())
             with connection.transaction():
-                self.progress.drop(connection, [staged.lies_in for staged in staged_tables], everything=True)
+                self.progress.drop(connection, [staged.store_id for staged in staged_tables], everything=True)
                 self.progress.begin(connection)
                 self.progress.note(connection, EARLIER, "", carried)
 
     def forget(self) -> None:
-        """Drop this run's own tables, the list of conflicts among them. Changes the restored database."""
+        """Drop this run's own tables, including the list of conflicts. Changes the restored database."""
         with self.staging() as connection:
             if self.progress.begun(connection):
-                stores = [staged.lies_in for staged in self._staged_tables(connection)]
+                stores = [staged.store_id for staged in self._staged_tables(connection)]
                 self.progress.drop(connection, stores, everything=True)
 
     def _stage(
@@ -246,7 +246,7 @@ class Salvage:
                 found = compared(here, there, seeded, stager.take, heed)
                 stager.flush()
                 if stager.made:
-                    writer.execute(sql.SQL("ANALYZE {}").format(stager.staged.lies_in))
+                    writer.execute(sql.SQL("ANALYZE {}").format(stager.staged.store_id))
                 staged = stager.staged.as_json() if stager.made else None
                 self.progress.note(writer, STAGED, pair.name, {"diff": found.as_json(), "cargo": staged})
             return found
@@ -261,7 +261,7 @@ class Salvage:
             raise PreconditionError(
                 "The rows that differ are not staged, or not all of them.",
                 state="No table of the restored database was changed.",
-                safe_next="Stage them first; that goes on where it stopped.",
+                safe_next="Stage them first; that resumes where it stopped.",
             )
         return Applier(connection, self._staged_tables(connection), self.progress)
 

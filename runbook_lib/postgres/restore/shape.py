@@ -1,4 +1,4 @@
-"""The tables of a database that hold rows: their columns, the keys that tell rows apart, and what refers to what."""
+"""The tables of a database that hold rows: their columns, keys and foreign keys."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from runbook_lib.postgres.fingerprint import EXACT, hashable
 
 Name = tuple[str, str]  # schema and table
 
-# Of a key, values that are equal name the same row, though their text may differ: 1.0 and 1.00.
+# Equal key values name the same row, though their text may differ: 1.0 and 1.00.
 KEYS_AS_THEY_ARE = EXACT | {"numeric", "float4", "float8", "bpchar", "interval"}
 INTEGERS = {"int2", "int4", "int8"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `cast` is its type without a length, `base` that type's name where it is built in, else empty."""
+    """A column; `cast` is its type without a length, `base` that type's name if it is built in, else empty."""
 
     name: str
     cast: str
@@ -28,7 +28,7 @@ class Column:
     nullable: bool
     generated: bool
     always: bool  # GENERATED ALWAYS AS IDENTITY
-    required: bool  # NOT NULL, and nothing fills it in
+    required: bool  # NOT NULL, without a default or identity
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Table:
     name: str
     partitioned: bool
     foreign: bool
-    extension: str  # that it belongs to
+    extension: str  # the extension that owns it
     columns: tuple[Column, ...]
-    keys: tuple[tuple[str, ...], ...]  # the primary key, then other unique ones of columns that are NOT NULL
-    unique: tuple[tuple[str, ...], ...]  # those, and the others
+    keys: tuple[tuple[str, ...], ...]  # the primary key, then other unique keys whose columns are NOT NULL
+    unique: tuple[tuple[str, ...], ...]  # those, and the other unique keys
     seen_as: sql.Composed | None = None  # a query to read instead of the table itself
 
     @property
@@ -52,11 +52,11 @@ class Table:
 
     @property
     def rows(self) -> sql.Composed:
-        """What to select from, so that each of its rows comes once."""
+        """The SQL to select from, which gives each row once."""
         return self.seen_as or sql.SQL("{}{}").format(sql.SQL("" if self.partitioned else "ONLY "), sql.Identifier(*self.id))
 
     def column(self, name: str) -> Column:
-        """A column by its name."""
+        """Return a column by its name."""
         return next(column for column in self.columns if column.name == name)
 
     @property
@@ -75,7 +75,7 @@ class ForeignKey:
     target: Name
     target_columns: tuple[str, ...]
     deferrable: bool
-    lets_go: bool  # empties the reference when its target is deleted
+    empties: bool  # ON DELETE SET NULL or SET DEFAULT
 
 
 _TABLES = """
@@ -115,7 +115,7 @@ SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, tn.nspname AS
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum) AS columns,
        (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.confkey) WITH ORDINALITY u(attnum, place)
         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum) AS target_columns,
-       k.condeferrable AS deferrable, k.confdeltype IN ('n', 'd') AS lets_go
+       k.condeferrable AS deferrable, k.confdeltype IN ('n', 'd') AS empties
 FROM pg_constraint k
 JOIN pg_class c ON c.oid = coalesce(pg_partition_root(k.conrelid), k.conrelid)
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -128,7 +128,7 @@ ORDER BY schema, c.relname, k.conname
 
 
 def tables(connection: Connection) -> dict[Name, Table]:
-    """Every table that is not the system's or the runbook's, by name. Read-only."""
+    """Return every table except the system's and the runbook's, by name. Read-only."""
     found = connection.execute(_TABLES, [OWN_SCHEMA]).fetchall()
     oids = [row.pop("oid") for row in found]
     columns = {
@@ -151,7 +151,7 @@ def tables(connection: Connection) -> dict[Name, Table]:
 
 
 def foreign_keys(connection: Connection) -> list[ForeignKey]:
-    """Every foreign key, those of partitions as their root's. Read-only."""
+    """Return every foreign key, those of partitions as their root's. Read-only."""
     return [
         ForeignKey(
             row["name"],
@@ -160,25 +160,25 @@ def foreign_keys(connection: Connection) -> list[ForeignKey]:
             (row["target_schema"], row["target"]),
             tuple(row["target_columns"]),
             row["deferrable"],
-            row["lets_go"],
+            row["empties"],
         )
         for row in connection.execute(_FOREIGN_KEYS, [OWN_SCHEMA])
     ]
 
 
 def written(name: Name) -> str:
-    """A schema and a name as they are shown; quoted where that is needed to tell which is which."""
+    """Format a schema and a name; quoted if it would be ambiguous otherwise."""
     return ".".join('"{}"'.format(part.replace('"', '""')) if {".", '"'} & set(part) else part for part in name)
 
 
 def shared_key(live: Table, backup: Table) -> tuple[str, ...]:
-    """The columns that are a key of a table in both databases; none where there are none."""
+    """Return the columns that are a key of a table in both databases; empty if there are none."""
     there = {frozenset(key) for key in backup.keys}
     return next((key for key in live.keys if frozenset(key) in there), ())
 
 
 def comparable(live: Table, backup: Table, names: Iterable[str], *, key: bool = False) -> list[sql.Composable]:
-    """Terms for columns of a table `t` whose hashes are equal exactly where the values are, in either database."""
+    """Return terms for columns of a table `t` whose hashes are equal exactly if the values are, in either database."""
     exact = KEYS_AS_THEY_ARE if key else EXACT
     terms: list[sql.Composable] = []
     for name in names:
@@ -189,7 +189,7 @@ def comparable(live: Table, backup: Table, names: Iterable[str], *, key: bool = 
 
 @dataclass(frozen=True)
 class Order:
-    """In what order the tables of a circle are filled, and which references are left empty at first or checked last."""
+    """The order in which a cycle of tables is filled, and which references are filled or checked last."""
 
     tables: tuple[Name, ...]
     emptied: tuple[ForeignKey, ...] = ()
@@ -197,7 +197,7 @@ class Order:
 
 
 def components(tables: Collection[Name], keys: Iterable[ForeignKey]) -> list[tuple[Name, ...]]:
-    """Tables that refer to one another in a circle belong together; those that are referred to come first."""
+    """Group tables that refer to one another in a cycle; referenced groups come first."""
     targets = {table: sorted({key.target for key in keys if key.table == table} & set(tables)) for table in sorted(tables)}
     number: dict[Name, int] = {}
     lowest: dict[Name, int] = {}
@@ -225,7 +225,7 @@ def components(tables: Collection[Name], keys: Iterable[ForeignKey]) -> list[tup
 
 
 def order(component: Collection[Name], keys: Iterable[ForeignKey], can_be_empty: Collection[ForeignKey]) -> Order | None:
-    """How to fill tables that refer to one another; None where no reference between them can wait."""
+    """Return how to fill tables that refer to one another; None if no reference between them can be deferred."""
     within = [k for k in keys if k.table in component and k.target in component and k.table != k.target]
     emptied: list[ForeignKey] = []
     deferred: list[ForeignKey] = []
@@ -236,7 +236,7 @@ def order(component: Collection[Name], keys: Iterable[ForeignKey], can_be_empty:
             return Order(tuple(TopologicalSorter(graph).static_order()), tuple(emptied), tuple(deferred))
         except CycleError as error:
             circle: list[Name] = error.args[1]
-            steps = set(zip(circle[1:], circle, strict=False))  # each table and one that it refers to
+            steps = set(zip(circle[1:], circle, strict=False))  # each table and one that it references
         closing = [key for key in kept if (key.table, key.target) in steps]
         empty, late = (next(filter(test, closing), None) for test in (can_be_empty.__contains__, _deferrable))
         if empty:

@@ -1,4 +1,4 @@
-"""Rows on their way into a database: staged next to its tables, in the runbook's schema, with what became of each."""
+"""Rows staged in the runbook's schema of the database they are for, with the result for each row."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,40 +15,40 @@ from runbook_lib.postgres.restore.difference_kinds import Kind
 from runbook_lib.postgres.restore.shape import Column, ForeignKey, Name, Table, written
 from runbook_lib.postgres.restore.stream import pin
 
-# Of a staged row: its number, its kind, the round in which it is tried, why it was not carried, and the hash of what it
-# is to replace, where that may have been written since.
+# A staged row has its number, its kind, the round in which it is tried, the reason if it was not applied, and the hash of
+# the row it replaces, if that may have been written since.
 OWN_COLUMNS = """runbook_row bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, runbook_kind text NOT NULL,
 runbook_round smallint NOT NULL DEFAULT 1, runbook_reason text, runbook_was bigint"""
-STAGED_AS = "text"  # a value whose type may be another one, or hold other values, where it goes
+STAGED_AS = "text"  # for a value whose type may differ, or hold other values, at the destination
 
 
 @dataclass(frozen=True)
 class StagedRows:
-    """The staged rows of one table: where they lie, where they go, and what is in their columns."""
+    """The staged rows of one table: their store, their destination, and their columns."""
 
     schema: str
     name: str
-    store: str  # the table in the runbook's schema that they lie in
+    store: str  # the table in the runbook's schema that stores them
     key: tuple[str, ...]
     columns: Mapping[str, str]  # name -> the type it is staged as
-    user: tuple[str, ...]  # what a changed row is recognised by
+    user: tuple[str, ...]  # identifies the state of a changed row
     touch: tuple[str, ...]
     feature: tuple[str, ...]
     withheld: tuple[str, ...] = ()  # columns whose values are not staged
 
     @property
     def id(self) -> Name:
-        """Schema and table that the rows go to."""
+        """Schema and table of the destination."""
         return self.schema, self.name
 
     @property
     def table(self) -> str:
-        """The table that the rows go to, as it is shown."""
+        """The table of the destination, for display."""
         return written(self.id)
 
     @property
-    def lies_in(self) -> sql.Identifier:
-        """The table that the rows lie in."""
+    def store_id(self) -> sql.Identifier:
+        """The table that stores the rows."""
         return sql.Identifier(OWN_SCHEMA, self.store)
 
     @property
@@ -59,38 +59,38 @@ class StagedRows:
         )
 
     def make(self, connection: Connection) -> None:
-        """Make the empty table that the rows lie in. Changes the target."""
+        """Create the empty table that stores the rows. Changes the target."""
         columns = [sql.SQL(", {} {}").format(sql.Identifier(n), sql.SQL(t)) for n, t in self.columns.items()]
         connection.execute(
-            sql.SQL("CREATE TABLE {} ({}{})").format(self.lies_in, sql.SQL(OWN_COLUMNS), sql.SQL("").join(columns))
+            sql.SQL("CREATE TABLE {} ({}{})").format(self.store_id, sql.SQL(OWN_COLUMNS), sql.SQL("").join(columns))
         )
-        connection.execute(identify_rows(self.lies_in))
+        connection.execute(identify_rows(self.store_id))
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as what JSON knows."""
+        """Return everything as JSON values."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The staged rows that `as_json` was made of."""
+        """Build the staged rows from the result of `as_json`."""
         values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in content.items()}
         return cls(**values)
 
 
 def staged_as(source: Column, target: Column | None) -> str:
-    """The type that a column is staged as: its own where it is built in and the same on both sides."""
+    """Return the type for staging a column: its own if it is built in and the same on both sides."""
     return source.cast if target and source.base and source.base == target.base else STAGED_AS
 
 
 def recognised(columns: tuple[str, ...]) -> sql.Composable:
-    """The hash of some columns of a row `t` by their text, the same wherever it is worked out."""
+    """Return the hash of some columns of a row `t` by their text, the same on any server."""
     texts = [sql.SQL('t.{}::text COLLATE "C"').format(sql.Identifier(name)) for name in columns]
     return sql.SQL("hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(texts)) if texts else sql.SQL("0::bigint")
 
 
 class Progress:
-    """What a run has finished in a database, a row for each part, committed with the part; and the list of conflicts."""
+    """A run's finished parts in a database, one row each, committed with the part; and the list of conflicts."""
 
     def __init__(self, run: str) -> None:
         self.run = run
@@ -98,7 +98,7 @@ class Progress:
         self.conflicts = sql.Identifier(OWN_SCHEMA, f"conflicts_{run}")
 
     def begin(self, connection: Connection) -> None:
-        """Make the tables, if they are not there. Changes the target."""
+        """Create the tables if they do not exist. Changes the target."""
         with connection.transaction():
             make_own_schema(connection)
             connection.execute(
@@ -118,25 +118,25 @@ class Progress:
         return exists(connection, self.table)
 
     def done(self, connection: Connection, phase: str) -> dict[str, Any]:
-        """The parts of a phase that are finished, and what each left. Read-only."""
+        """Return the finished parts of a phase, and the result of each. Read-only."""
         query = sql.SQL("SELECT part, content FROM {} WHERE phase = %s ORDER BY part").format(self.table)
         return {row["part"]: row["content"] for row in connection.execute(query, [phase])}
 
     def note(self, connection: Connection, phase: str, part: str, content: Any, *, again: bool = False) -> None:
-        """Say, in the transaction that did it, that a part is finished, or is so again. Changes the target."""
+        """Record, in the part's own transaction, that it is finished, or finished again. Changes the target."""
         if again:
             connection.execute(sql.SQL("DELETE FROM {} WHERE phase = %s AND part = %s").format(self.table), [phase, part])
         connection.execute(sql.SQL("INSERT INTO {} VALUES (%s, %s, %s)").format(self.table), [phase, part, Jsonb(content)])
 
     def list(self, connection: Connection, staged: StagedRows, rows: sql.Composable, reason: str | None = None) -> int:
-        """List staged rows that could not be carried, or not in full, and the reason. Changes the target."""
+        """List staged rows that could not be applied, or only in part, and the reason. Changes the target."""
         return connection.execute(
             sql.SQL("INSERT INTO {} SELECT {}, c.runbook_kind, {}, {} FROM {} c WHERE {} ORDER BY c.runbook_row").format(
                 self.conflicts,
                 sql.Literal(staged.table),
                 staged.key_text,
                 sql.Literal(reason) if reason else sql.Identifier("c", "runbook_reason"),
-                staged.lies_in,
+                staged.store_id,
                 rows,
             )
         ).rowcount
@@ -144,7 +144,7 @@ class Progress:
     def part(
         self, connection: Connection, phase: str, part: str, work: Callable[[], object], between: Callable[[str], None]
     ) -> None:
-        """Do a part and note it in one transaction, unless it is finished; then tell `between`. Changes the target."""
+        """Do a part and record it in one transaction, unless it is finished; then call `between`. Changes the target."""
         if part in self.done(connection, phase):
             return
         with connection.transaction():
@@ -153,7 +153,7 @@ class Progress:
         between(f"{phase} {part}".strip())
 
     def drop(self, connection: Connection, stores: Sequence[sql.Composable], *, everything: bool = False) -> None:
-        """Drop the tables that rows were staged in, and with everything these tables too. Changes the target."""
+        """Drop the tables that stage rows, with `everything` these tables too. Changes the target."""
         names = [*stores, *((self.table, self.conflicts) if everything else ())]
         if names:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(names)))
@@ -164,7 +164,7 @@ AND, COMMA = sql.SQL(" AND "), sql.SQL(", ")
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why staged rows `c` cannot be carried, and which; `circular` where that depends on what else is carried."""
+    """Why staged rows `c` cannot be applied, and which; `circular` if that depends on other applied rows."""
 
     reason: str
     rows: sql.Composable
@@ -173,7 +173,7 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class MergeSql:
-    """Staged rows and the table, as it is now, that they go to; `round` says which of them are tried."""
+    """Staged rows and the present table they are for; `round` says which of them are tried."""
 
     staged: StagedRows
     table: Table
@@ -185,14 +185,14 @@ class MergeSql:
         return tuple(c.name for c in self.table.columns if c.name in self.staged.columns and not c.generated)
 
     def updated(self, kind: Kind) -> tuple[str, ...]:
-        """The columns that are changed in a row that is there."""
-        wanted = self.staged.feature if kind == Kind.FEATURE else (*self.staged.user, *self.staged.touch)
+        """Return the columns that are changed in an existing row."""
+        columns = self.staged.feature if kind == Kind.FEATURE else (*self.staged.user, *self.staged.touch)
         return tuple(
-            c for c in self.inserted if c in wanted and c not in self.staged.key and not self.table.column(c).always
+            c for c in self.inserted if c in columns and c not in self.staged.key and not self.table.column(c).always
         )
 
     def waiting(self, kind: Kind, low: int | None = None, high: int | None = None, alias: str = "c") -> sql.Composed:
-        """The condition of the staged rows that are to be carried, some or all."""
+        """Return the condition of the staged rows to apply, some or all."""
         row = sql.Identifier(alias, "runbook_row")
         conditions = [
             sql.SQL("{} = {}").format(sql.Identifier(alias, "runbook_kind"), sql.Literal(str(kind))),
@@ -204,7 +204,7 @@ class MergeSql:
         return AND.join(conditions)
 
     def insert(self, rows: sql.Composable, emptied: Collection[str] = ()) -> sql.Composed:
-        """Insert staged rows as they are, some columns left empty."""
+        """Insert staged rows, with some columns left empty."""
         columns = [name for name in self.inserted if name not in emptied]
         return sql.SQL(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} c WHERE {} ORDER BY c.runbook_row"
@@ -212,16 +212,16 @@ class MergeSql:
             sql.Identifier(*self.table.id),
             COMMA.join(map(sql.Identifier, columns)),
             COMMA.join(map(self.value, columns)),
-            self.staged.lies_in,
+            self.staged.store_id,
             rows,
         )
 
     def update(self, rows: sql.Composable, columns: Sequence[str]) -> sql.Composed:
-        """Give some columns of rows that are there the staged values."""
+        """Set some columns of existing rows to the staged values."""
         return sql.SQL("UPDATE {} t SET {} FROM {} c WHERE {} AND {}").format(
             self.table.rows,
             COMMA.join(sql.SQL("{} = {}").format(sql.Identifier(name), self.value(name)) for name in columns),
-            self.staged.lies_in,
+            self.staged.store_id,
             self.same_row(),
             rows,
         )
@@ -229,31 +229,31 @@ class MergeSql:
     def delete(self, rows: sql.Composable) -> sql.Composed:
         """Delete rows that are staged as deleted."""
         return sql.SQL("DELETE FROM {} t USING {} c WHERE {} AND {}").format(
-            self.table.rows, self.staged.lies_in, self.same_row(), rows
+            self.table.rows, self.staged.store_id, self.same_row(), rows
         )
 
     def empty(self, rows: sql.Composable, columns: Sequence[str]) -> sql.Composed:
-        """Empty some columns of rows that are there."""
+        """Empty some columns of existing rows."""
         nothing = COMMA.join(sql.SQL("{} = NULL").format(sql.Identifier(name)) for name in columns)
         return sql.SQL("UPDATE {} t SET {} FROM {} c WHERE {} AND {}").format(
-            self.table.rows, nothing, self.staged.lies_in, self.same_row(), rows
+            self.table.rows, nothing, self.staged.store_id, self.same_row(), rows
         )
 
     def value(self, name: str, alias: str = "c") -> sql.Composable:
-        """A staged value in the type of the column that it goes to."""
+        """Return a staged value in the type of its column."""
         column, value = self.table.column(name), sql.Identifier(alias, name)
         if self.staged.columns[name] == column.cast:
             return value
         return sql.SQL("{}::text::{}").format(value, sql.SQL(column.cast))
 
     def same_row(self, row: str = "c", there: str = "t") -> sql.Composed:
-        """The condition that a staged row and one that is there have the same key."""
+        """Return the condition that a staged row and an existing one have the same key."""
         return AND.join(
             sql.SQL("{} = {}").format(sql.Identifier(there, name), self.value(name, row)) for name in self.staged.key
         )
 
     def obstacles(self, kind: Kind, keys: Iterable[ForeignKey], circle: Mapping[Name, "MergeSql"]) -> list[Obstacle]:
-        """Everything that is known to keep rows of a kind out; `circle` is what is carried together with them."""
+        """Return everything known to block rows of a kind; `circle` is what is applied together with them."""
         if missing := [name for name in self.staged.key if name not in self.table.names]:
             return [Obstacle(f"the table has no {', '.join(missing)}", sql.SQL("TRUE"))]
         if kind == Kind.NEW:
@@ -285,14 +285,14 @@ class MergeSql:
         if not self.updated(kind):
             return [Obstacle("the table has none of the columns that changed", sql.SQL("TRUE"))]
         there = sql.SQL("EXISTS (SELECT FROM {} t WHERE {})").format(self.table.rows, self.same_row())
-        return [Obstacle("the row is not there", sql.SQL("NOT {}").format(there))]
+        return [Obstacle("the row does not exist", sql.SQL("NOT {}").format(there))]
 
     def _rewritten(self, kind: Kind) -> list[Obstacle]:
         known = self.staged.feature if kind == Kind.FEATURE else self.staged.user
         if lost := [name for name in known if name not in self.table.names]:
             return [
                 Obstacle(
-                    f"the table has no {', '.join(lost)} to tell whether the row was changed since",
+                    f"the table has no {', '.join(lost)}, which shows whether the row was changed since",
                     sql.SQL("c.runbook_was IS NOT NULL"),
                 )
             ]
@@ -322,7 +322,7 @@ class MergeSql:
             if (other := circle.get(key.target)) and set(key.target_columns) <= set(other.inserted):
                 targets.append(
                     sql.SQL("SELECT FROM {} d WHERE {} AND {}").format(
-                        other.staged.lies_in,
+                        other.staged.store_id,
                         other.waiting(Kind.NEW, alias="d"),
                         AND.join(sql.SQL("{} = {}").format(other.value(t, "d"), self.value(h)) for t, h in pairs),
                     )
@@ -331,7 +331,7 @@ class MergeSql:
             absent = [sql.SQL("NOT EXISTS ({})").format(target) for target in targets]
             found.append(
                 Obstacle(
-                    f"{key.name}: the row of {written(key.target)} that it refers to is not there",
+                    f"{key.name}: the row of {written(key.target)} that it refers to does not exist",
                     AND.join([*filled, *absent]),
                     circular=len(targets) > 1,
                 )
@@ -341,7 +341,7 @@ class MergeSql:
     def _referred(self, keys: Iterable[ForeignKey], circle: Mapping[Name, "MergeSql"]) -> list[Obstacle]:
         found = []
         for key in keys:
-            if key.target != self.table.id or key.lets_go:
+            if key.target != self.table.id or key.empties:
                 continue
             refers = AND.join(
                 sql.SQL("r.{} = t.{}").format(sql.Identifier(h), sql.Identifier(t))
@@ -350,7 +350,7 @@ class MergeSql:
             stays: sql.Composable = sql.SQL("TRUE")
             if other := circle.get(key.table):
                 stays = sql.SQL("NOT EXISTS (SELECT FROM {} d WHERE {} AND {})").format(
-                    other.staged.lies_in, other.waiting(Kind.DELETED, alias="d"), other.same_row("d", "r")
+                    other.staged.store_id, other.waiting(Kind.DELETED, alias="d"), other.same_row("d", "r")
                 )
             found.append(
                 Obstacle(

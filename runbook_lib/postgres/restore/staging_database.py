@@ -1,4 +1,4 @@
-"""The database next to the live one that a dump is restored into: made alike, filled, looked over and marked complete."""
+"""The staging database for a dump: created like the live one, filled, checked and marked complete."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,38 +19,38 @@ from runbook_lib.postgres.script import written_down
 from runbook_lib.postgres.sessions import cancelled_by
 from runbook_lib.postgres.text_settings import fitted
 
-TIMEOUT = 6 * 3600.0  # seconds that a restore may take
+TIMEOUT = 6 * 3600.0  # seconds for a restore
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
 @dataclass(frozen=True)
 class StagingState:
-    """Which databases of a run there are; each name is "" where there is none."""
+    """The existing databases of a run; each name is "" if that one does not exist."""
 
     live: str
-    lets_in: bool  # whether the live one lets connections in
+    lets_in: bool  # whether the live one accepts connections
     staging: str
-    restored_from: str  # SHA-256 of the dump that the side database is the whole of
-    kept: str  # the old one, once another has taken its name
+    restored_from: str  # SHA-256 of the dump that the staging database holds completely
+    kept: str  # the old one, once another has its name
 
 
 def staging_name(live: str, run: str) -> str:
-    """What the database is called that a run restores into."""
+    """Return the name of the database that a run restores into."""
     return fitted(live, f"_restored_{run}")
 
 
 def kept_name(live: str, run: str, day: date) -> str:
-    """What the old database is called once another has taken its name."""
+    """Return the name of the old database, once another has its name."""
     return fitted(live, f"_before_rollback_{day:%Y%m%d}_{run}")
 
 
 def migrated_name(live: str, run: str) -> str:
-    """What the copy of a restored database is called on which the migrations run."""
+    """Return the name of the copy of a restored database on which the migrations run."""
     return fitted(live, f"_migrated_{run}")
 
 
 def part_name(live: str, run: str) -> str:
-    """What the database is called that part of a dump is restored into, to be taken over from there."""
+    """Return the name of the database that part of a dump is restored into, to be copied from there."""
     return fitted(live, f"_part_{run}")
 
 
@@ -60,7 +60,7 @@ def _kept_pattern(live: str, run: str) -> str:
 
 
 def staging_state(maintenance: Connection, live: str, run: str) -> StagingState:
-    """Which databases of a run there are now. Read-only."""
+    """Return the existing databases of a run. Read-only."""
     staging = staging_name(live, run)
     found: dict[str, Row] = {
         row["name"]: row
@@ -81,14 +81,14 @@ def staging_state(maintenance: Connection, live: str, run: str) -> StagingState:
 
 
 def creation(maintenance: Connection, name: str, live: str) -> list[str]:
-    """The statement by which the staging database is made. Read-only."""
+    """Return the statement that creates the staging database. Read-only."""
     with written_down(maintenance) as statements:
         create_alike(maintenance, live, name)
     return statements
 
 
 def create_alike(maintenance: Connection, live: str, name: str) -> None:
-    """Make an empty database with owner, encoding, collation and tablespace of the live one. Changes the target."""
+    """Create an empty database with owner, encoding, collation and tablespace of the live one. Changes the target."""
     like = one(
         maintenance,
         """SELECT pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS it,
@@ -107,7 +107,7 @@ def create_alike(maintenance: Connection, live: str, name: str) -> None:
         **({f"{provider.upper()}_LOCALE": locale} if locale else {}),
         **({"ICU_RULES": it["daticurules"]} if it.get("daticurules") else {}),
     }
-    # Even the one that is taken anyway needs a right of its own to be named.
+    # Naming even the default needs a privilege of its own.
     tablespace = sql.SQL("TABLESPACE {}" if like["tablespace"] else "").format(sql.Identifier(like["tablespace"] or "-"))
     maintenance.execute(
         sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 {} {}").format(
@@ -129,22 +129,22 @@ def restore_staging(
     look: Callable[[], object] = lambda: None,
     without: Collection[int] = (),
 ) -> None:
-    """Restore a dump into a new side database, gather statistics and mark it complete. Changes the target.
+    """Restore a dump into a new staging database, gather statistics and mark it complete. Changes the target.
 
-    What an earlier try left half done is dropped first. What `look` raises ends the gathering.
-    Entries of the numbers `without` are left out.
+    First drops what an interrupted try left. An exception from `look` ends the work.
+    Entries with the numbers `without` are left out.
 
     Raises:
-        AdapterError: Something could not be restored; the side database is left without its mark.
+        AdapterError: Something could not be restored; the staging database has no mark.
     """
     staging = staging_name(live, postgres.run)
     with postgres.connect(MAINTENANCE) as maintenance:
-        drop(maintenance, staging, force=True)  # of a try that was killed, pg_restore may still be at work in it
+        drop(maintenance, staging, force=True)  # pg_restore of a killed try may still work in it
         create_alike(maintenance, live, staging)
         tools.restore_listed(dump, staging, TIMEOUT, f"--jobs={jobs}", left_out=without)
         with postgres.connect(staging) as connection, cancelled_by(connection, look):
             connection.execute("SET statement_timeout = 0")
-            # Records of earlier runs, as old as the dump; the live database's own are carried over at the swap.
+            # Records of earlier runs, as old as the dump; the swap copies the live database's own.
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(OWN_SCHEMA)))
             connection.execute("ANALYZE")
         mark(maintenance, staging, postgres.run, sha256)
@@ -152,9 +152,9 @@ def restore_staging(
 
 @contextmanager
 def migrated(postgres: Postgres, tools: DumpTools, live: str, scripts: Iterable[Path]) -> Iterator[tuple[Open, str]]:
-    """A copy of the staging database on which the migrations ran, as whom the target belongs to; dropped at the end.
+    """Yield a copy of the staging database on which the target's owner ran the migrations; drop it at the end.
 
-    Changes the target by that database alone. With it comes what the server said of a statement that failed, "" for none.
+    Changes the target only by that database. Also yields the server's message on a statement that failed, "" for none.
     """
     name, staging = migrated_name(live, postgres.run), staging_name(live, postgres.run)
     with postgres.connect(MAINTENANCE) as maintenance:
@@ -171,32 +171,32 @@ def migrated(postgres: Postgres, tools: DumpTools, live: str, scripts: Iterable[
 
 
 def mark(maintenance: Connection, staging: str, run: str, sha256: str) -> None:
-    """Note on the side database that it is the whole of a dump. Changes the target."""
+    """Mark the staging database as holding a whole dump. Changes the target."""
     maintenance.execute(
         sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(staging), sql.Literal(_mark(run, sha256)))
     )
 
 
 def drop(maintenance: Connection, name: str, *, force: bool = False) -> None:
-    """Drop a database, if it is there; by force with every session in it. Changes the target, irreversibly."""
+    """Drop a database if it exists; by force with every session in it. Changes the target, irreversibly."""
     maintenance.execute(
         sql.SQL("DROP DATABASE IF EXISTS {}{}").format(sql.Identifier(name), sql.SQL(" WITH (FORCE)" if force else ""))
     )
 
 
 def tables(connection: Connection) -> list[tuple[str, str]]:
-    """Schema and name of every table that holds rows itself, but for the runbook's and those of extensions. Read-only."""
+    """Return schema and name of every table that stores rows, except the runbook's and extensions'. Read-only."""
     return [(row["schema"], row["name"]) for row in connection.execute(_TABLES, [OWN_SCHEMA])]
 
 
 def counts(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """The rows of some tables, counted ("schema.table" -> rows). Read-only."""
+    """Count the rows of some tables ("schema.table" -> rows). Read-only."""
     query = sql.SQL("SELECT count(*) AS n FROM ONLY {}")
     return {f"{s}.{t}": one(connection, query.format(sql.Identifier(s, t)))["n"] for s, t in names}
 
 
 def written_since(connection: Connection, table: tuple[str, str], column: str, moment: datetime) -> int | None:
-    """The rows that a column says were written after a moment; None where the table cannot be read. Read-only."""
+    """Count the rows written after a moment, by a column; None if the table cannot be read. Read-only."""
     query = sql.SQL("SELECT count(*) AS n FROM {} WHERE {} > {}").format(
         sql.Identifier(*table), sql.Identifier(column), sql.Literal(moment)
     )
@@ -207,21 +207,21 @@ def written_since(connection: Connection, table: tuple[str, str], column: str, m
 
 
 def problems(connection: Connection, dump: Dump) -> list[str]:
-    """What is wrong in a database restored from a dump: tables missing, constraints or indexes not valid. Read-only."""
+    """Return the faults of a database restored from a dump: missing tables, invalid constraints or indexes. Read-only."""
     there = {
         row["it"]
         for row in connection.execute(
             "SELECT nspname || '.' || relname AS it FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
         )
     }
-    wanted = [name for name in dump.contents.tables_with_data if not name.startswith(f"{OWN_SCHEMA}.")]
+    expected = [name for name in dump.contents.tables_with_data if not name.startswith(f"{OWN_SCHEMA}.")]
     not_valid = connection.execute(
         """SELECT format('the constraint %%s of %%s', conname, conrelid::regclass) AS it FROM pg_constraint
            WHERE NOT convalidated AND conname <> ALL (%s) AND pg_get_constraintdef(oid) NOT LIKE '%%NOT ENFORCED%%'
            UNION ALL SELECT format('the index %%s', indexrelid::regclass) FROM pg_index WHERE NOT indisvalid""",
         [list(dump.not_valid)],
     )
-    return [f"the table {name} is missing" for name in wanted if name not in there] + [
+    return [f"the table {name} is missing" for name in expected if name not in there] + [
         f"{row['it']} is not valid" for row in not_valid
     ]
 

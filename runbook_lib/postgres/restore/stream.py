@@ -1,4 +1,4 @@
-"""Streams the hashes of a table in the order of its keys, in arrays of thousands of rows made by the server."""
+"""Stream the hashes of a table in key order, in arrays of thousands of rows built by the server."""
 
 import queue
 import threading
@@ -18,19 +18,19 @@ from runbook_lib.postgres.connection import one
 from runbook_lib.postgres.restore.difference_kinds import Chunk, Hashes
 from runbook_lib.postgres.text_settings import ALL_ROWS
 
-PAGE = 20_000  # rows a chunk
-AHEAD = 2  # chunks read before they are asked for
+PAGE = 20_000  # rows per chunk
+AHEAD = 2  # chunks read in advance
 BIGINTS = 1016  # the OID of bigint[]
-ARRAY_HEADER = 20  # bytes of an array of one dimension before its elements
+ARRAY_HEADER = 20  # bytes before the elements of a one-dimensional array
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
-# What else is the same on both sides, and what lets a long statement finish.
+# Settings that are the same on both sides, and those that let a long statement finish.
 PINNED = {
     "search_path": "pg_catalog",
     **ALL_ROWS,
     "max_parallel_workers_per_gather": "0",
     "work_mem": "64MB",
-    "enable_hashagg": "off",  # groups are read in their order, sorted to disk where they are many
+    "enable_hashagg": "off",  # groups are read in order, sorted to disk if there are many
     "jit": "off",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "10min",
@@ -41,21 +41,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """A table in one database, and the terms that are hashed of each of its rows."""
+    """A table in one database, and the terms to hash for each of its rows."""
 
     connection: Connection
     rows: sql.Composable
     key: sql.Composable  # bigint, unique
-    ordered: bool  # by an index on the key; else the key is a hash
-    groups: tuple[sql.Composable | None, ...]  # of Chunk, but for the key
-    which: sql.Composable | None = None  # a condition on a row `t`: few rows are wanted
+    ordered: bool  # whether an index orders by the key; else the key is a hash
+    groups: tuple[sql.Composable | None, ...]  # those of Chunk, without the key
+    which: sql.Composable | None = None  # a condition that selects few rows `t`
 
 
 @contextmanager
 def pinned(connection: Connection, snapshot: str | None = None, *, read_only: bool = True) -> Iterator[Connection]:
-    """A transaction that sees one moment, with all settings pinned that the text of a value depends on.
+    """A transaction with one snapshot, and with every setting pinned that affects the text of a value.
 
-    `snapshot` names the moment that another transaction sees.
+    `snapshot` names the snapshot of another transaction, to be shared.
     """
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = read_only
@@ -76,7 +76,7 @@ def pin(connection: Connection) -> None:
 
 
 def chunks(source: Source) -> Iterator[Chunk]:
-    """The rows of a table in the order of their keys. Read-only.
+    """Yield the rows of a table in key order. Read-only.
 
     Raises:
         Collision: Two keys have the same hash.
@@ -91,7 +91,7 @@ def chunks(source: Source) -> Iterator[Chunk]:
 
 @contextmanager
 def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """The same items, made in a thread of their own from now on, a little before they are asked for."""
+    """Yield the same items, produced in advance by another thread."""
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=AHEAD)
     left = threading.Event()
 
@@ -127,20 +127,20 @@ def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
 
 
 class BigintArray(Loader):
-    """Makes an array of 64-bit integers of one that the server sends, without an object for each."""
+    """Reads an array of 64-bit integers from the server without an object for each."""
 
     format = Format.BINARY
     ELEMENT = [("length", ">i4"), ("value", ">i8")]
 
     def load(self, data: Buffer) -> Hashes:
-        """The numbers of such an array."""
+        """Return the numbers of such an array."""
         import numpy as np  # here, since few runs compare databases, and it is slow to load
 
         return np.frombuffer(data, np.dtype(self.ELEMENT), offset=ARRAY_HEADER)["value"].astype(np.int64)
 
 
 def _gathered(source: Source) -> tuple[sql.Composed, sql.Composed]:
-    """What gathers rows in arrays, and what it gathers."""
+    """Return the SQL that gathers rows in arrays, and the terms it gathers."""
     terms = [source.key, *source.groups]
     names = [sql.Identifier(f"h{place}") for place in range(len(terms))]
     each = [

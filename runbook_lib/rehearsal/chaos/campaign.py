@@ -299,7 +299,7 @@ def chaos(names: Sequence[str], seed: int, first: int, count: int | None, worker
 
 
 def lines_of(one: Judged) -> Iterator[str]:
-    """A case in a line, with what is wrong below it."""
+    """Return a case in a line, with what is wrong below it."""
     ended = one.ended
     word = "ok" if one.unaided else "REFUSED" if not ended.well else "DIFFERS"
     missed = len(one.case.kills) - len(ended.kills)
@@ -311,7 +311,7 @@ def lines_of(one: Judged) -> Iterator[str]:
 
 
 def summary(judged: Sequence[Judged]) -> str:
-    """The figures: cases, unaided, refused, lost rows, and the times to the first step after a kill. Pure."""
+    """Return the figures: cases, unaided, refused, lost rows, and the times to the first step after a kill. Pure."""
     times = sorted(time for one in judged for time in one.ended.kills if time is not None)
     waited = f"median {median(times):.1f} s, longest {times[-1]:.1f} s" if times else "none"
     return (

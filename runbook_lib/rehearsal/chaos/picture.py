@@ -68,7 +68,7 @@ def picture(up: Stack, run: Run, began: datetime, mark: Path) -> Picture:
 
 
 def differences(wanted: Picture, found: Picture) -> list[str]:
-    """What is missing and what is unexpected, section by section. Pure."""
+    """Return what is missing and what is unexpected, section by section. Pure."""
     lines = []
     for section in sorted({*wanted, *found}):
         expected, there = wanted.get(section, Counter()), found.get(section, Counter())
@@ -78,7 +78,7 @@ def differences(wanted: Picture, found: Picture) -> list[str]:
 
 
 def lost(wanted: Picture, found: Picture) -> int:
-    """How many rows that an uninterrupted run leaves are not there, or hold something else. Pure."""
+    """Return how many rows that an uninterrupted run leaves are not there, or hold something else. Pure."""
     return sum((lines - found.get(name, Counter())).total() for name, lines in wanted.items() if name.startswith(ROWS))
 
 
@@ -115,7 +115,7 @@ def _of_table(up: Stack, database: str, table: tuple[str, str]) -> Iterator[str]
 
 
 def _unbundled(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row, or those that it holds as lists of equal length: how many are kept together depends on interruptions."""
+    """Return a row, or those that it holds as lists of equal length: how many are kept together depends on interruptions."""
     lengths = {len(value) if isinstance(value, list) else -1 for value in row.values()}
     if len(lengths) != 1 or -1 in lengths:
         return [row]

@@ -162,7 +162,7 @@ class Case:
 
 
 def step_of(event: Event) -> str:
-    """The step that an event belongs to, "" for none."""
+    """Return the step that an event belongs to, "" for none."""
     if event.kind == "checked":
         before, _, step = event.data["round"].partition(":")
         return step if before in ("step", "before") else ""
@@ -170,19 +170,19 @@ def step_of(event: Event) -> str:
 
 
 def kind_of(event: Event) -> str:
-    """The kind of an event, with the round of a check that belongs to no step."""
+    """Return the kind of an event, with the round of a check that belongs to no step."""
     if event.kind != "checked":
         return event.kind
     return f"checked {event.data['round'].partition(':')[0]}"
 
 
 def key_of(event: Event) -> tuple[str, str]:
-    """The step and the kind of an event."""
+    """Return the step and the kind of an event."""
     return step_of(event), kind_of(event)
 
 
 def points(name: str, trial: Trial, plan: Plan, events: Iterable[Event]) -> list[Point]:
-    """The points of a trial, by the events that its commands journal where nobody interrupts them."""
+    """Return the points of a trial, by the events that its commands journal where nobody interrupts them."""
     found: list[Point] = []
     seen: dict[tuple[str, str], int] = {}
     at_once = bursts(events)
@@ -198,7 +198,7 @@ def points(name: str, trial: Trial, plan: Plan, events: Iterable[Event]) -> list
 
 
 def cases(seed: int, found: Iterable[Point]) -> list[Case]:
-    """Every case, in an order that the seed decides."""
+    """Return every case, in an order that the seed decides."""
     made: list[Case] = []
     waiting: dict[str, list[Kill]] = {}
     for kill in _kills(seed, found):
@@ -216,7 +216,7 @@ def _case(number: int, kills: Iterable[Kill]) -> Case:
 
 
 def _kills(seed: int, found: Iterable[Point]) -> Iterator[Kill]:
-    """Each point with each victim, at once and later; all points come once before one comes again."""
+    """Return each point with each victim, at once and later; all points come once before one comes again."""
     by_role: dict[tuple[str, str, int], list[Point]] = {}
     for point in found:
         by_role.setdefault((point.role, point.kind, point.number), []).append(point)
@@ -242,13 +242,13 @@ def _role(plan: Plan, choices: Mapping[str, str], step: str) -> str:
 
 
 def _drawn(seed: int, *words: str) -> float:
-    """A number from 0 to below 1 that depends on nothing but these."""
+    """Return a number from 0 to below 1 that depends on nothing but these."""
     digest = hashlib.sha256("\0".join([str(seed), *words]).encode()).digest()
     return int.from_bytes(digest[:6]) / 2**48
 
 
 def bursts(events: Iterable[Event]) -> list[list[Event]]:
-    """The events in order, those together that are journaled in one go."""
+    """Return the events in order, those together that are journaled in one go."""
     found: list[list[Event]] = []
     for event in events:
         if found and event.kind in AT_ONCE and key_of(event) == key_of(found[-1][0]):
@@ -259,6 +259,6 @@ def bursts(events: Iterable[Event]) -> list[list[Event]]:
 
 
 def reached(point: Point, events: Iterable[Event]) -> bool:
-    """Whether the events since a command was given first, or the last kill, have come to a point."""
+    """Check whether the events since a command was given first, or the last kill, have come to a point."""
     keys = [key_of(burst[0]) for burst in bursts(events)]
     return keys.count((point.step, point.kind)) >= point.number

@@ -61,7 +61,7 @@ class ManagerKeys(Model, ABC):
 
 @cache
 def kinds() -> list[type[ManagerKeys]]:
-    """The models of the kinds of manager. Read-only."""
+    """Return the models of the kinds of manager. Read-only."""
     modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
     return [each for module in modules for each in classes_of(module) if issubclass(each, ManagerKeys)]
 

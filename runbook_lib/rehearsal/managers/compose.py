@@ -175,5 +175,5 @@ def _done(
             f"{' '.join(command[:1])} failed: {done.stderr.strip()[-2000:]}",
             where=str(folder),
             state="the stack is being brought down",
-            safe_next="mend what it names and start again",
+            safe_next="fix what it names and start again",
         )

@@ -72,7 +72,7 @@ class UnderPm2(ManagerKeys):
                 f"pm2 start failed: {done.stderr.strip()}",
                 where=str(home),
                 state="the stack is being brought down",
-                safe_next="mend what pm2 names and start again",
+                safe_next="fix what pm2 names and start again",
             )
 
     def as_text(self, folder: Path, environment: Mapping[str, str]) -> str:

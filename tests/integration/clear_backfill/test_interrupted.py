@@ -19,13 +19,13 @@ pytestmark = pytest.mark.newest
 
 
 def contents(application: psycopg.Connection) -> list[Any]:
-    """The rows but for columns that a run puts aside."""
+    """The rows but for columns that a run sets apart."""
     return application.execute(
         "SELECT id, content, media_url, attachments, replied_to_message_id, updated_at FROM messages ORDER BY id"
     ).fetchall()
 
 
-def test_clearing_goes_on_where_it_stopped(
+def test_clearing_resumes_where_it_stopped(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill, strategy: str
 ) -> None:
     affected = backfill.count(connection)
@@ -69,7 +69,7 @@ def test_a_clearing_waits_or_ends_between_batches_as_asked(
     work, said = clearing(postgres, backfill, strategy), list[str]()
     told = Progress(cleared=lambda _, why: said.append(why))
 
-    with pytest.raises(Declined, match="ended between two batches"):
+    with pytest.raises(Declined, match="aborted between two batches"):
         replace(work, progress=told, requested=lambda: "abort" if "paused" in said else request_).apply()
 
     assert ("paused" in said) is (request_ == "pause")

@@ -75,7 +75,7 @@ def test_the_proof_fails_where_this_run_wrote_another_value_than_computed(
     assert found[0].endswith("no row (this run wrote another value than it should)")
 
 
-def test_the_proof_holds_over_a_clearing_that_was_killed_and_gone_on_with(
+def test_the_proof_holds_over_a_clearing_that_was_killed_and_resumed(
     postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str
 ) -> None:
     work = clearing(postgres, backfill, strategy)
@@ -111,7 +111,7 @@ def test_the_proof_fails_when_a_row_comes_and_names_it(
     assert f"the fingerprints differ; written since: {key}" in (proof.differences(connection) or [])
 
 
-def test_the_proof_fails_when_rows_go_and_tells_how_many(
+def test_the_proof_fails_when_rows_disappear_and_counts_them(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, backfill: Backfill
 ) -> None:
     keys = [insert(application, [OWN]), insert(application, [LEGACY])]
@@ -143,7 +143,7 @@ def test_a_changed_row_with_another_value_than_computed_is_found(
 
     found = work.unexpected(connection)
 
-    # What someone writes after a swap is theirs; the proof tells of it where nobody should have written.
+    # What someone writes after a swap is theirs; the proof reports it where nobody should have written.
     assert str(found) == ("" if strategy == "swap" else "3")
 
 
@@ -175,7 +175,7 @@ def test_malformed_values_are_counted(
     [
         pytest.param(1000, [1000, 1001, 2147484647], [999, 3, 2147484648, 4294967295], id="early in the round"),
         pytest.param(
-            4294967290, [4294967290, 4294967295, 3, 2147483641], [4294967289, 2147483642], id="just before it begins anew"
+            4294967290, [4294967290, 4294967295, 3, 2147483641], [4294967289, 2147483642], id="just before it wraps around"
         ),
     ],
 )

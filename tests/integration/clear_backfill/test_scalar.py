@@ -59,10 +59,10 @@ def test_each_type_comes_back_by_each_strategy_and_is_undone(
 ) -> None:
     application.execute(SETUP)
     for number, type_ in enumerate(TYPES):
-        _there_and_back(postgres, connection, application, strategy, type_, f"r{number}")
+        _round_trip(postgres, connection, application, strategy, type_, f"r{number}")
 
 
-def _there_and_back(
+def _round_trip(
     postgres: Postgres, connection: Connection, application: psycopg.Connection, strategy: str, type_: str, run: str
 ) -> None:
     written, before, edited = TYPES[type_]

@@ -32,7 +32,7 @@ def test_undo_gives_every_row_back_as_it_was(
     assert catalog(connection) == shape
 
 
-def test_undo_can_be_ended_between_two_batches_and_goes_on(
+def test_an_undo_can_be_ended_between_two_batches_and_resumed(
     postgres: Postgres,
     connection: Connection,
     application: psycopg.Connection,
@@ -48,7 +48,7 @@ def test_undo_can_be_ended_between_two_batches_and_goes_on(
     given_back: list[int] = []
     told = Progress(cleared=lambda rows, _: given_back.append(rows))
 
-    with pytest.raises(Declined, match="ended between two batches"):
+    with pytest.raises(Declined, match="aborted between two batches"):
         replace(work, progress=told, requested=lambda: "abort" if any(given_back) else "resume").undo()
     left = work.rows(connection)
     restored, conflicts = work.undo()

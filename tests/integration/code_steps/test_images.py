@@ -85,7 +85,7 @@ def site(make: Callable[..., Run], services: Composed, monkeypatch: pytest.Monke
         run = make(**{"build": ["true"], "artifact": None, **target})
         run.commit("Ignore it", **{".gitignore": ".env\n"})
         run.context.adapters = Adapters(run.context.target, run.context.folder, services=services)
-        monkeypatch.setattr(builds, "running", lambda context, name: builds.wanted(context, name))
+        monkeypatch.setattr(builds, "running", lambda context, name: builds.expected(context, name))
         return run
 
     return made
@@ -119,9 +119,9 @@ def test_kept_images_are_taken_by_what_is_checked_out_and_purged(site: Callable[
     after = [images.to_start(run.context, [SERVICE], back=back) for back in (False, True)]
 
     old = run.git("rev-parse", "HEAD")
-    assert before == {SERVICE: f"sha256:{images.tag(run.context, SERVICE, new, former=True)}"}
+    assert before == {SERVICE: f"sha256:{images.tag(run.context, SERVICE, new, previous=True)}"}
     assert after == [{SERVICE: f"sha256:{images.tag(run.context, SERVICE, old)}"}] * 2
-    assert services.images.holds[images.tag(run.context, SERVICE, new, former=True)] == [f"running-{SERVICE}"]
+    assert services.images.holds[images.tag(run.context, SERVICE, new, previous=True)] == [f"running-{SERVICE}"]
     assert images.ITEM in run.debts
     run.step(START).purge(images.ITEM)
     assert (services.images.holds, images.ITEM in run.debts) == ({}, False)

@@ -70,11 +70,11 @@ def push_from_elsewhere(run: Run) -> str:
 def test_a_branch_that_the_push_made_is_not_undone_by_it(run: Run) -> None:
     git(run.path().with_name("frontend.git"), "update-ref", "-d", "refs/heads/main")
     run.approve(REVERT, PUSH)
-    assert run.step(PUSH).preview().would[0].startswith("make the branch origin/main at ")
+    assert run.step(PUSH).preview().would[0].startswith("create the branch origin/main at ")
     run.apply(REVERT)
     run.apply(PUSH)
 
-    with pytest.raises(PreconditionError, match="there was no such branch before"):
+    with pytest.raises(PreconditionError, match="did not exist before this run"):
         run.step(PUSH).undo()
 
     assert run.step(PUSH).probe().effect is Effect.DONE
@@ -134,7 +134,7 @@ def test_a_reset_is_not_put_back_over_what_somebody_pushed_since(resettable: Run
     run.apply(PUSH)
     theirs = push_from_elsewhere(run)
 
-    with pytest.raises(PreconditionError, match="was pushed to since"):
+    with pytest.raises(PreconditionError, match="has later pushes"):
         run.step(PUSH).undo()
 
     assert run.remote_tip() == theirs
@@ -143,13 +143,11 @@ def test_a_reset_is_not_put_back_over_what_somebody_pushed_since(resettable: Run
 @pytest.mark.parametrize(
     ("spoil", "status", "told"),
     [
-        pytest.param(["remote", "remove", "origin"], Status.FAIL, "follows no branch of a remote", id="no remote"),
+        pytest.param(["remote", "remove", "origin"], Status.FAIL, "has no upstream branch", id="no remote"),
         pytest.param(["remote", "set-url", "origin", "/nowhere"], Status.UNKNOWN, "does not answer", id="remote away"),
     ],
 )
-def test_without_a_remote_the_step_says_so_and_only_a_waiver_of_it_goes_on(
-    run: Run, spoil: list[str], status: Status, told: str
-) -> None:
+def test_without_a_remote_the_step_stops_unless_waived(run: Run, spoil: list[str], status: Status, told: str) -> None:
     run.git(*spoil)
     run.approve(REVERT, PUSH)
     run.apply(REVERT)
@@ -172,7 +170,7 @@ def test_a_waiver_by_its_name_leaves_the_push_for_later(run: Run, monkeypatch: p
     recorded = run_module.Run(context.folder, context)
     digest, _ = recorded.previews()
 
-    with pytest.raises(PreconditionError, match="follows no branch of a remote"):
+    with pytest.raises(PreconditionError, match="has no upstream branch"):
         recorded.approve(digest, "Dana")
     recorded.waive(PUSH, "the remote moves house tonight")
     recorded.approve(digest, "Dana")
@@ -188,4 +186,4 @@ def test_code_that_was_not_taken_back_is_not_pushed(run: Run) -> None:
 
     (result,) = run.step(PUSH).preconditions(When.AT_THE_STEP)
 
-    assert (result.status, "not the code taken back" in result.summary) == (Status.FAIL, True)
+    assert (result.status, "not the reverted code" in result.summary) == (Status.FAIL, True)

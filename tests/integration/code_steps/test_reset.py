@@ -12,10 +12,10 @@ from ...support.code_steps import REVERT, Run
 def test_a_reset_that_would_lose_later_work_is_refused_by_its_name(run: Run) -> None:
     run.now(choices={"CODE": "reset"})
 
-    with pytest.raises(PreconditionError, match=r"would lose what is not the feature's \(1 commits\): .*[Tt]itle") as caught:
+    with pytest.raises(PreconditionError, match=r"would lose work of others \(1 commits\): .*[Tt]itle") as caught:
         run.step(REVERT).preview()
 
-    assert caught.value.safe_next == "Choose CODE=revert, which keeps it."
+    assert caught.value.safe_next == "Choose CODE=revert, which keeps that."
 
 
 def test_a_reset_is_refused_on_a_dirty_tree(resettable: Run) -> None:
@@ -28,7 +28,7 @@ def test_a_reset_is_refused_on_a_dirty_tree(resettable: Run) -> None:
     assert (resettable.path() / "README.md").read_text() == "mine\n"
 
 
-def test_a_reset_goes_below_the_feature_and_its_former_head_outlives_a_gc(resettable: Run) -> None:
+def test_a_reset_goes_below_the_feature_and_the_old_head_survives_gc(resettable: Run) -> None:
     run = resettable
     before = run.git("rev-parse", "HEAD")
     run.approve(REVERT)
@@ -46,7 +46,7 @@ def test_a_reset_goes_below_the_feature_and_its_former_head_outlives_a_gc(resett
     assert (run.debts, run.git("for-each-ref", "refs/runbook")) == ({}, "")
 
 
-def test_a_purge_gives_the_former_head_up(resettable: Run) -> None:
+def test_a_purge_releases_the_previous_head(resettable: Run) -> None:
     run = resettable
     run.approve(REVERT)
     run.apply(REVERT)

@@ -20,7 +20,7 @@ from runbook_lib.steps import Effect, step_named
 from ...support.code_steps import REVERT, Run
 
 
-def test_every_commit_of_the_feature_is_shown_with_what_becomes_of_it(run: Run) -> None:
+def test_every_commit_of_the_feature_is_shown_with_its_result(run: Run) -> None:
     preview = run.step("revert-backend").preview()
 
     head, *rows = preview.table
@@ -51,7 +51,7 @@ def test_commits_that_the_plan_lists_or_spans_are_taken_back_too(make: Callable[
 def test_a_commit_that_the_plan_lists_and_nobody_knows_is_named(make: Callable[..., Run]) -> None:
     run = make(Repository(commits=["0123abc"]))
 
-    with pytest.raises(PreconditionError, match=r"lists 0123abc under repositories.frontend.commits, which is no commit"):
+    with pytest.raises(PreconditionError, match=r"lists 0123abc under repositories.frontend.commits, which is not a commit"):
         run.step(REVERT).preview()
 
 
@@ -62,7 +62,7 @@ def test_a_commit_that_the_plan_lists_from_another_branch_is_shown_as_such(make:
     run.git("switch", "--quiet", "main")
     run.context.plan = run.context.plan.model_copy(update={"repositories": {"frontend": Repository(commits=[side])}})
 
-    row = [side[:12], "Elsewhere", "included", "keep: it is not in the branch checked out"]
+    row = [side[:12], "Elsewhere", "included", "keep: it is not in the checked-out branch"]
     assert row in run.step(REVERT).preview().table
 
 
@@ -103,7 +103,7 @@ def test_a_preview_with_an_undecided_commit_cannot_be_approved(
     monkeypatch.setattr(run_module, "steps_of", lambda context: {REVERT: step_named(context, REVERT)})
     recorded = run_module.Run(context.folder, context)
 
-    with pytest.raises(UnknownOutcome, match="Not decided yet whether these commits are the feature's"):
+    with pytest.raises(UnknownOutcome, match="It is undecided whether these commits are the feature's"):
         recorded.approve(recorded.previews()[0], "Dana")
 
     recorded.choose(f"COMMIT_{mention[:12]}", "keep", "operator")
@@ -148,7 +148,7 @@ def test_a_feature_that_a_merged_pull_request_reverted_stays_reverted(run: Run) 
     assert {r.status for r in run.step(REVERT).verify()} == {Status.PASS}
 
 
-def test_the_check_looks_at_files_and_not_at_messages(run: Run) -> None:
+def test_the_check_reads_files_and_not_messages(run: Run) -> None:
     before = run.git("rev-parse", "HEAD")
     run.approve(REVERT)
     run.apply(REVERT)
@@ -179,7 +179,7 @@ def test_what_is_in_the_way_fails_the_prerequisite_with_its_way_on(run: Run, spo
     result = looked(run.context, "checkouts")
 
     assert result.status is Status.FAIL
-    assert result.summary.endswith(("git switch -c NAME`.", "it is the checkout that is deployed from."))
+    assert result.summary.endswith(("git switch -c NAME`.", "it must be the checkout that you deploy from."))
 
 
 def test_a_revert_is_undone_by_moving_back(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The build that was proven is the build that is put in place, by renames, and what was there before comes back."""
+"""Renames put the proven build in place; an undo restores the previous one."""
 
 import json
 import os
@@ -230,8 +230,8 @@ def test_where_that_cannot_be_such_a_build_is_made_in_place(site: Callable[..., 
     would = run.step(BUILD).preview().would
     roll_back(run)
 
-    assert "names the folder that it was built in (out/config.json)" in would[1]
-    assert "misses some for about" in would[2]
+    assert "contain the path of the build folder (out/config.json)" in would[1]
+    assert "lacks some for about" in would[2]
     assert (run.path() / "out" / "config.json").read_text() == str(run.path())
     assert (builds(tmp_path), run.debts) == (2, {})
     undo(run, BUILD)
@@ -247,12 +247,12 @@ def test_without_such_names_it_is_moved_there_too(site: Callable[..., Run], tmp_
     assert (page(run), builds(tmp_path)) == ("old None", 1)
 
 
-def test_a_link_that_leads_elsewhere_is_not_moved_aside(site: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_link_that_leads_elsewhere_is_not_moved_away(site: Callable[..., Run], tmp_path: Path) -> None:
     run = site()
     (run.path() / "out").rename(tmp_path / "shared")
     (run.path() / "out").symlink_to(tmp_path / "shared")
 
-    assert "out is a link, which leads elsewhere" in run.step(BUILD).preview().would[1]
+    assert "out is a link to another place" in run.step(BUILD).preview().would[1]
     roll_back(run)
 
     assert (tmp_path / "shared" / "pages" / "index.html").read_text() == "old None"
@@ -292,7 +292,7 @@ def test_a_named_file_that_is_not_there_is_one_clear_error_beforehand(site: Call
     status, said = needs(site(build_files=[".env", ".npmrc"]).step(BUILD))["preview"]
 
     assert status is Status.FAIL
-    assert ".env, .npmrc is no file" in said
+    assert ".env, .npmrc is not a file" in said
 
 
 def test_a_build_that_fails_for_want_of_a_file_says_which_the_clone_lacks(site: Callable[..., Run]) -> None:
@@ -348,7 +348,7 @@ def test_a_build_that_holds_more_memory_than_it_may_stops_the_preview(site: Call
 
     status, said = needs(run.step(BUILD))["builds"]
 
-    assert (status, "was ended: it held" in said, "build_limits.memory" in said) == (Status.FAIL, True, True)
+    assert (status, "was ended: it used" in said, "build_limits.memory" in said) == (Status.FAIL, True, True)
 
 
 def test_memory_that_is_not_free_stops_the_preview_before_the_build(site: Callable[..., Run], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_it_prints_every_commit_with_what_is_done_and_the_id_of_the_result(repos
     assert look()["result"] == found["result"]  # the same each time
 
 
-def test_a_look_touches_nothing_and_a_branch_adds_just_that(repository: Repository, look: Look) -> None:
+def test_a_preview_changes_nothing_and_a_branch_adds_only_itself(repository: Repository, look: Look) -> None:
     repository.change("replies.js", "one", "SHOP-41: replies")
     (repository.path / "shared.js").write_text("not committed\n")  # a look needs no clean checkout
     files = {p: p.read_bytes() for p in repository.path.rglob("*") if p.is_file()}
@@ -45,7 +45,7 @@ def test_a_look_touches_nothing_and_a_branch_adds_just_that(repository: Reposito
     [
         (["--at", "nowhere"], "There is no commit nowhere"),
         (["--branch", "main"], "The branch main exists already"),
-        (["--branch", "a..b"], "is not a valid name of a branch"),
+        (["--branch", "a..b"], "is not a valid branch name"),
         (["--include", "0123abc"], "There is no commit 0123abc"),
         (["--include", "HEAD", "--exclude", "HEAD"], "is both included and excluded"),
         (["--feature", " "], "The feature's id is empty"),

@@ -1,4 +1,4 @@
-"""Files of every kind taken back, and what is refused by its name."""
+"""Files of every kind are taken back, or refused by name."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -99,7 +99,7 @@ def test_where_the_two_ways_differ_the_files_are_named_and_nothing_is_made(repos
 
     _, refusal = make(otherwise, checkout.scratch(tmp_path / "clone"), "Ada", datetime(2026, 1, 2, tzinfo=UTC))
 
-    assert refusal == Refusal("Git's reverts and the rebuilt history differ in: pay.js.", ["pay.js"])
+    assert refusal == Refusal("git's reverts and the rebuilt history differ in: pay.js.", ["pay.js"])
 
 
 def test_later_changes_of_the_features_own_lines_are_refused_by_name(repository: Repository, look: Look) -> None:

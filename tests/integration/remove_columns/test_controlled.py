@@ -25,7 +25,7 @@ def channel(step: RemoveColumns) -> ControlFile:
 
 
 def at_the_first_part(step: RemoveColumns, act: Callable[[str], object]) -> None:
-    """Have something done once, when the step tells of a part, and each time that it tells that it is paused."""
+    """Have something done once, when the step reports a part, and each time that it reports a pause."""
     reporter, told = step.context.reporter, list[str]()
 
     def seen(kind: str, **data: Any) -> None:
@@ -37,14 +37,14 @@ def at_the_first_part(step: RemoveColumns, act: Callable[[str], object]) -> None
     step.context.reporter = replace(reporter, append=seen)
 
 
-def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
+def test_a_copy_that_ended_between_two_parts_is_resumed(
     step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drop_columns, "BLOCKS", 1)
     step, heard = in_mode(step, "drop"), list[bool]()
     at_the_first_part(step, lambda text: heard.append(channel(step).request("abort")))
 
-    with pytest.raises(Declined, match="ended, as was asked for"):
+    with pytest.raises(Declined, match="aborted on request"):
         step.apply()
 
     assert heard == [True]
@@ -54,7 +54,7 @@ def test_a_copy_that_is_ended_between_two_parts_is_gone_on_with(
     assert not_passed(in_mode(step, "drop").verify()) == []
 
 
-def test_giving_dropped_columns_back_pauses_and_goes_on_between_two_parts(
+def test_restoring_dropped_columns_pauses_and_resumes_between_two_parts(
     step: RemoveColumns, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runbook_lib.journal.control.BETWEEN_LOOKS", 0.01)

@@ -22,25 +22,23 @@ WITH_MORE_THAN_THE_BACKFILL = """
 """
 
 
-def test_what_only_users_gave_is_counted_and_said_plainly_before_it_goes(
-    step: RemoveColumns, application: Application
-) -> None:
+def test_values_that_only_users_gave_are_counted_before_their_removal(step: RemoveColumns, application: Application) -> None:
     ((replies,),) = ask(application, "SELECT count(replied_to_message_id) FROM messages")
     ((own,),) = ask(application, WITH_MORE_THAN_THE_BACKFILL)
 
     preview = in_mode(step, "drop").preview()
 
-    assert f"{replies} values of replied_to_message_id, which users gave and no backfill can make again" in str(
+    assert f"{replies} values of replied_to_message_id, which users entered and no backfill can restore" in str(
         preview.loses
     )
     assert preview.volumes["values of replied_to_message_id"] == replies > 0
-    assert f"of which {own} hold what users gave" in str(preview.loses)
+    assert f"of which {own} hold users' input" in str(preview.loses)
     assert own > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_before_b_is_called_wasted_work(step: RemoveColumns, mode: str) -> None:
-    assert "wasted work" in str(in_mode(step, mode).preview().would)
+def test_a_before_b_is_called_needless(step: RemoveColumns, mode: str) -> None:
+    assert "no need to clear the backfilled entries first" in str(in_mode(step, mode).preview().would)
 
 
 def test_the_preview_names_locks_mode_and_what_undo_changes(step: RemoveColumns, postgres: Postgres) -> None:
@@ -73,7 +71,7 @@ def test_a_trigger_that_undo_would_fire_is_named(step: RemoveColumns, applicatio
     assert "fires the triggers note" in in_mode(step, "drop").preview().undone_by
 
 
-def test_functions_and_publications_that_may_break_are_told_as_risks(
+def test_functions_and_publications_that_may_break_are_shown_as_risks(
     step: RemoveColumns, application: Application, database: Database
 ) -> None:
     application.execute("CREATE FUNCTION latest() RETURNS jsonb LANGUAGE sql AS 'SELECT attachments FROM messages LIMIT 1'")

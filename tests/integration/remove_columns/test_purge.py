@@ -33,7 +33,7 @@ def test_purging_counts_what_it_destroys_and_cannot_be_undone(
         in_mode(step, mode).undo()
 
 
-def test_a_view_made_on_a_column_set_aside_stops_the_purge(step: RemoveColumns, application: Application) -> None:
+def test_a_view_on_a_quarantined_column_stops_the_purge(step: RemoveColumns, application: Application) -> None:
     left = step.apply()
     application.execute(f"CREATE VIEW look AS SELECT {left['set aside']['attachments']} FROM messages")  # type: ignore[arg-type]
 
@@ -42,7 +42,7 @@ def test_a_view_made_on_a_column_set_aside_stops_the_purge(step: RemoveColumns, 
         step.purge(SET_ASIDE)
 
 
-def test_a_debt_of_another_way_of_removing_destroys_nothing(step: RemoveColumns) -> None:
+def test_pending_cleanup_of_another_removal_mode_destroys_nothing(step: RemoveColumns) -> None:
     step.apply()
 
     assert step.purge(COPY) == {"destroyed": {}}

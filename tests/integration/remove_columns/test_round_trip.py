@@ -1,4 +1,4 @@
-"""Option B there and back, by both ways of removing."""
+"""A round trip of option B, by both removals."""
 
 from typing import Any
 
@@ -194,7 +194,7 @@ def test_undo_leaves_what_was_written_since_and_keeps_the_prior_value(
     assert (left["conflicts"], left["conflicting keys"]) == (1, [str(key)])
     assert journal.debts == {CONFLICTS}
     assert rows(application) == {**before, key: {**before[key], "attachments": [{}], "replied_to_message_id": None}}
-    assert in_mode(step, "drop").purge_preview(CONFLICTS).volumes == {"rows of former values": 1}
+    assert in_mode(step, "drop").purge_preview(CONFLICTS).volumes == {"rows of previous values": 1}
     in_mode(step, "drop").purge(CONFLICTS)
     assert journal.debts == set()
 

@@ -58,7 +58,7 @@ def test_a_backup_from_after_the_migration_restores_its_columns(
 
     assert restoring.run.context.schema_stays
     assert schema_check(restoring, ["migrations/039_x.sql"], monkeypatch).status == "PASS"
-    assert "is not there" in schema_check(restoring, [], monkeypatch).summary
+    assert "is missing" in schema_check(restoring, [], monkeypatch).summary
 
 
 def test_a_backup_from_before_the_migration_takes_the_columns_away(
@@ -108,7 +108,7 @@ def test_an_error_stops_the_restore_and_leaves_the_live_database_alone(restoring
     restoring.replace_backup(orphaned)
 
     with pytest.raises(StepFailed, match="messages_sender_id_fkey"):
-        restoring.aside()
+        restoring.restore_staging()
 
     assert restoring.ask(ROWS) == before
     assert restoring.effect(ASIDE) is Effect.HALF_DONE
@@ -116,17 +116,17 @@ def test_an_error_stops_the_restore_and_leaves_the_live_database_alone(restoring
     assert set(restoring.databases) == {"live"}
 
 
-def test_a_backup_that_is_cut_short_is_found_out_aside(restoring: Restoring) -> None:
+def test_a_truncated_backup_is_found_in_the_staging_database(restoring: Restoring) -> None:
     (path,) = restoring.backups.iterdir()
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) * 2 // 3])
 
     with pytest.raises(StepFailed, match="pg_restore"):
-        restoring.aside()
+        restoring.restore_staging()
 
 
-def test_a_backup_that_was_exchanged_after_the_approval_is_not_restored(restoring: Restoring) -> None:
+def test_a_backup_that_was_replaced_after_the_approval_is_not_restored(restoring: Restoring) -> None:
     restoring.approve()
     other = without_feature(restoring)(restoring.backups)
     (approved,) = [path for path in restoring.backups.iterdir() if path != other]

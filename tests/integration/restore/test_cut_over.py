@@ -16,7 +16,7 @@ from ...support.restoring import ADDED, SWAP, Restoring
 def test_new_connections_are_refused_before_present_ones_are_ended(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     refused = []
     let_in = cutover.let_in
 
@@ -42,10 +42,10 @@ def test_new_connections_are_refused_before_present_ones_are_ended(
     assert refused[0] == restoring.database.name
 
 
-def test_writes_wait_from_the_last_comparison_on_while_reading_goes_on(
+def test_writes_wait_from_the_last_comparison_on_and_reads_do_not(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     compared = swap_database.compared
     seen = []
@@ -68,7 +68,7 @@ def test_a_writer_that_does_not_end_is_shown_and_nothing_is_changed(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cutover, "TRIES", (200,))
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     with psycopg.connect(restoring.database.conninfo(restoring.database.application)) as writer:
         writer.execute(ADDED)
@@ -82,7 +82,7 @@ def test_a_writer_that_does_not_end_is_shown_and_nothing_is_changed(
 
 
 def test_a_superusers_session_stops_the_swap_beforehand(restoring: Restoring) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     with (
         restoring.database.server.connect(dbname=restoring.database.name) as session,
@@ -96,7 +96,7 @@ def test_a_superusers_session_stops_the_swap_beforehand(restoring: Restoring) ->
 def test_a_session_that_cannot_be_ended_lets_connections_in_again(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     monkeypatch.setattr(swap_database, "outranks", lambda maintenance, role: False)
     with (
@@ -111,7 +111,7 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
 
 
 def test_a_process_that_has_lost_the_target_does_not_swap(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     compared = swap_database.compared
 
@@ -150,7 +150,7 @@ def test_settings_grants_comment_and_limit_follow_the_name(restoring: Restoring)
     assert done.results[0].status == "PASS"
 
 
-def test_what_did_not_follow_the_name_is_told(restoring: Restoring) -> None:
+def test_settings_that_did_not_follow_the_name_are_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.administer("ALTER DATABASE {} SET work_mem = '7MB'", "GRANT TEMPORARY ON DATABASE {} TO pg_monitor")
 
@@ -177,7 +177,7 @@ def test_no_sequence_issues_a_value_again(restoring: Restoring) -> None:
     assert before == [(3,)]
 
 
-def test_a_sequence_that_is_behind_is_told(restoring: Restoring) -> None:
+def test_a_sequence_that_is_behind_is_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.administer("SELECT setval('messages_id_seq', 5)")
 
@@ -211,10 +211,10 @@ def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> N
         ("CREATE TABLE runbook.later AS SELECT 1 AS id", [(1,)]),
     ],
 )
-def test_what_becomes_of_records_once_brought_comes_along_too(
+def test_later_changes_of_records_once_carried_over_are_carried_over_too(
     restoring: Restoring, made: LiteralString, found: list[Any]
 ) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     with psycopg.connect(restoring.database.conninfo(restoring.database.runbook), autocommit=True) as own:
         own.execute("CREATE TABLE runbook.records (id int PRIMARY KEY)")
         own.execute("INSERT INTO runbook.records VALUES (1)")

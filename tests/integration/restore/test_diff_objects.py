@@ -1,4 +1,4 @@
-"""The differences of two databases in what is not a row, and what cannot be known."""
+"""The differences of two databases in objects other than rows, and differences that cannot be known."""
 
 import pytest
 
@@ -116,7 +116,7 @@ def test_a_table_of_an_extension_or_on_another_server_is_not_compared(two: Two) 
     assert two.diff().not_compared == {
         "public.elsewhere": "its rows are elsewhere",
         "public.settings": "belongs to the extension file_fdw",
-        "public.schema_migrations": "the history of migrations goes with the schema, so it stays as the backup has it",
+        "public.schema_migrations": "the history of migrations belongs to the schema, so it stays as the backup has it",
     }
 
 

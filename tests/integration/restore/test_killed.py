@@ -48,7 +48,7 @@ def killed(restoring: Restoring, action: Callable[[], object], module: Any, name
         pytest.param(restore_staging, "keep", True, Effect.DONE, id="compared, not journaled"),
     ],
 )
-def test_a_restore_staging_that_was_killed_is_gone_on_with(
+def test_a_killed_restore_staging_is_resumed(
     restoring: Restoring, module: Any, name: str, after: bool, left: Effect
 ) -> None:
     before = restoring.ask(ROWS)
@@ -79,13 +79,11 @@ ALL_THREE = {"restored-database", "old-database", "refused-connections"}
 
 
 @pytest.mark.parametrize(("module", "name", "left", "owed"), STAGES)
-def test_a_swap_that_was_killed_is_gone_on_with(
-    restoring: Restoring, module: Any, name: str, left: Effect, owed: set[str] | None
-) -> None:
+def test_a_killed_swap_is_resumed(restoring: Restoring, module: Any, name: str, left: Effect, owed: set[str] | None) -> None:
     before = restoring.ask(ROWS)
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     old = restoring.ask(ROWS)
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), module, name, after=True)
     restoring.run.refresh()
@@ -102,12 +100,12 @@ def test_a_swap_that_was_killed_is_gone_on_with(
 
 
 @pytest.mark.parametrize(("module", "name", "left", "owed"), CARRYING)
-def test_a_swap_that_was_killed_while_it_carried_rows_over_is_gone_on_with(
+def test_a_swap_that_was_killed_while_it_carried_rows_over_is_resumed(
     restoring: Restoring, module: Any, name: str, left: Effect, owed: set[str] | None
 ) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), module, name, after=True)
     restoring.run.refresh()
@@ -122,7 +120,7 @@ def test_a_swap_that_was_killed_while_it_carried_rows_over_is_gone_on_with(
 def test_rows_written_after_a_salvage_was_killed_are_carried_over_too(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), swap_database, "applied", after=True)
     restoring.change(ADDED, "DELETE FROM messages WHERE id = 601", "DELETE FROM messages WHERE id = 29")
@@ -141,12 +139,12 @@ def test_rows_written_after_a_salvage_was_killed_are_carried_over_too(restoring:
 def test_a_loss_that_grew_after_a_killed_salvage_is_approved_to_resume(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change(ADDED)
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     killed(restoring, lambda: engine.apply(restoring.run, SWAP), swap_database, "applied", after=True)
     restoring.change("""UPDATE messages SET attachments = '[{"source": "upload"}]' WHERE id = 12""")
 
-    with pytest.raises(StepFailed, match=r"loss is not the one that was approved.*by what users put there: 1"):
+    with pytest.raises(StepFailed, match=r"loss differs from the approved one.*in values by users: 1"):
         engine.apply(restoring.run, SWAP)
 
     restoring.approve()
@@ -169,9 +167,7 @@ def test_values_that_a_crashed_server_skips_were_never_issued(restoring: Restori
     ("module", "name", "undone"),
     [(cutover, "let_in", False), (catalog, "raise_sequences", False), (cutover, "cut_over", True)],
 )
-def test_an_undo_of_the_swap_that_was_killed_is_gone_on_with(
-    restoring: Restoring, module: Any, name: str, undone: bool
-) -> None:
+def test_a_killed_undo_of_the_swap_is_resumed(restoring: Restoring, module: Any, name: str, undone: bool) -> None:
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
     old = restoring.ask(ROWS)
     restoring.swap()

@@ -16,7 +16,7 @@ from ...support.restoring import ADDED, ASIDE, MINE, SWAP, Restoring
 
 
 def test_an_approval_before_the_loss_was_counted_does_not_cover_the_swap(restoring: Restoring) -> None:
-    restoring.aside()
+    restoring.restore_staging()
 
     with pytest.raises(Declined, match="before the loss was counted"):
         engine.apply(restoring.run, SWAP)
@@ -26,11 +26,11 @@ def test_an_approval_before_the_loss_was_counted_does_not_cover_the_swap(restori
 
 
 def test_without_a_restored_database_there_is_no_swap(restoring: Restoring) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     restoring.run.steps[ASIDE].undo()
 
-    with pytest.raises(PreconditionError, match="no side database is the whole of the backup"):
+    with pytest.raises(PreconditionError, match="no complete staging database exists"):
         engine.apply(restoring.run, SWAP)
 
 
@@ -44,7 +44,7 @@ def test_rows_after_the_backup_are_counted_and_approved_by_their_numbers(restori
         "UPDATE messages SET attachments = '[]' WHERE id = 12",
         "UPDATE messages SET updated_at = now() WHERE id = 15",
     )
-    restoring.aside()
+    restoring.restore_staging()
 
     preview = restoring.run.steps[SWAP].preview()
 
@@ -52,8 +52,8 @@ def test_rows_after_the_backup_are_counted_and_approved_by_their_numbers(restori
         "public.messages: rows written since the backup": 1,
         "public.messages: rows deleted since the backup, which come back": 1,
         "public.messages: rows changed since the backup, which become what they were": 3,
-        "public.messages: rows that differ in the feature's own columns alone, by what users put there": 1,
-        "public.messages: rows that differ in the time of their last change alone": 1,
+        "public.messages: rows that differ only in the feature's own columns, in values by users": 1,
+        "public.messages: rows that differ only in the time of their last change": 1,
     }
     assert len(preview.loses) == 5
 
@@ -67,7 +67,7 @@ def test_the_preview_says_what_is_known_of_the_loss_before_the_restore(restoring
 
 
 def test_rows_written_after_the_approval_stop_the_swap_until_approved(restoring: Restoring) -> None:
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     restoring.change(ADDED)
 
@@ -82,7 +82,7 @@ def test_rows_written_after_the_approval_stop_the_swap_until_approved(restoring:
     assert engine.apply(restoring.run, SWAP).outcome["lost"] == {"public.messages: rows written since the backup": 2}
 
 
-def test_a_loss_that_is_not_the_one_foretold_is_told(restoring: Restoring) -> None:
+def test_a_loss_that_differs_from_the_prediction_is_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.change("DELETE FROM messages WHERE id = 7")
 
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_the_one_foretold_is_told(restoring: Restoring) -> No
 # --- what becomes of the rows written since
 
 
-def test_what_was_written_since_is_carried_by_choice_and_is_no_loss(restoring: Restoring) -> None:
+def test_rows_written_since_are_carried_over_by_choice_and_are_no_loss(restoring: Restoring) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change(
         ADDED,
@@ -103,7 +103,7 @@ def test_what_was_written_since_is_carried_by_choice_and_is_no_loss(restoring: R
         "UPDATE messages SET content = 'mine' WHERE id = 8",
         "UPDATE messages SET attachments = '[]' WHERE id = 36",
     )
-    restoring.aside()
+    restoring.restore_staging()
     preview = restoring.run.steps[SWAP].preview()
     restoring.approve()
     restoring.change(ADDED)  # carried over too, so that no new approval is needed
@@ -125,21 +125,21 @@ def test_a_function_that_was_redefined_since_is_lost_and_approved(restoring: Res
     restoring.change(made)
     restoring.replace_backup(lambda directory: dump(restoring.database, directory))
     restoring.run.close_adapters()
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     restoring.change("CREATE OR REPLACE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 2'")
 
-    with pytest.raises(StepFailed, match=r"function public.answer\(\): defined otherwise in the backup"):
+    with pytest.raises(StepFailed, match=r"function public.answer\(\): defined differently in the backup"):
         engine.apply(restoring.run, SWAP)
 
     preview = restoring.run.steps[SWAP].preview()
-    assert "function public.answer(): as the backup has it, which is not as it is now" in preview.loses
+    assert "function public.answer(): as in the backup, which differs from now" in preview.loses
     restoring.approve()
     engine.apply(restoring.run, SWAP)
     assert restoring.ask("SELECT answer()") == [(1,)]
 
 
-def test_what_is_not_carried_is_exported_with_a_command_to_put_it_back(restoring: Restoring) -> None:
+def test_rows_not_carried_over_are_exported_with_a_command_to_reapply(restoring: Restoring) -> None:
     restoring.change(ADDED, "UPDATE messages SET content = 'mine' WHERE id = 8")
     done = restoring.swap()
     assert restoring.ask(MINE) == []
@@ -158,7 +158,7 @@ def test_a_corrupt_table_is_restored_by_choice_with_an_unknown_loss(restoring: R
     with Path(path).open("r+b") as file:  # no page of a new clone has been read yet
         file.write(os.urandom(200))
     with pytest.raises(StepFailed, match=r"public\.messages: invalid page"):
-        restoring.aside()
+        restoring.restore_staging()
     restoring.run.choose("ON_UNCOUNTABLE", "lose", "tester")
     restoring.approve()
     preview = restoring.run.steps[SWAP].preview()
@@ -167,5 +167,5 @@ def test_a_corrupt_table_is_restored_by_choice_with_an_unknown_loss(restoring: R
     engine.apply(restoring.run, SWAP)
 
     assert preview.facts["not known"] == ["public.messages"]
-    assert any(line.startswith("NOT KNOWN: public.messages: invalid page") for line in preview.loses)
+    assert any(line.startswith("UNKNOWN: public.messages: invalid page") for line in preview.loses)
     assert restoring.ask("SELECT count(*) FROM messages") == [(600,)]

@@ -99,7 +99,7 @@ def three(servers: Callable[[int], Server], version: int, plan: Plan) -> Iterato
         yield made
 
 
-def test_what_only_the_migrations_wrote_is_neither_lost_nor_carried(three: Make) -> None:
+def test_rows_of_the_migrations_alone_are_neither_lost_nor_carried_over(three: Make) -> None:
     found = three(BEFORE, UP)
     before = found.rows(ITEMS), found.rows(SETTINGS)
 
@@ -111,7 +111,7 @@ def test_what_only_the_migrations_wrote_is_neither_lost_nor_carried(three: Make)
     assert (found.rows(ITEMS), found.rows(SETTINGS)) == before
 
 
-def test_what_users_wrote_is_carried_without_the_migrations_part(three: Make) -> None:
+def test_users_values_are_carried_over_without_the_migrations_part(three: Make) -> None:
     use = """
     UPDATE "Our shop"."Items" SET name = 'renamed' WHERE id = 3;
     UPDATE "Our shop"."Items" SET name = 'other' WHERE id = 15;
@@ -191,7 +191,7 @@ def test_the_steps_carry_over_nothing_of_the_draft(restoring: Restoring) -> None
     was = restoring.ask(before)
     restoring.change((folder / "up.sql").read_text(), "UPDATE messages SET content = 'mine' WHERE id = 3", ADDED)  # type: ignore[arg-type]
 
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
     shown = restoring.run.steps[SWAP].preview()
     engine.apply(restoring.run, SWAP)

@@ -15,16 +15,20 @@ from runbook_lib.rehearsal.postgres import binaries
 from ...support.restoring import ASIDE, Restoring
 
 NAMED: dict[str, tuple[list[LiteralString], str, bool]] = {  # what the backup holds, what is said, whether it is left out
-    "grant": (["GRANT SELECT ON messages TO gone"], "the role gone is not here: create it first (for grants on", True),
-    "grant on a column": (["GRANT UPDATE (content) ON messages TO gone"], "the role gone is not here", True),
+    "grant": (
+        ["GRANT SELECT ON messages TO gone"],
+        "the role gone does not exist here: create it first (for grants on",
+        True,
+    ),
+    "grant on a column": (["GRANT UPDATE (content) ON messages TO gone"], "the role gone does not exist here", True),
     "policy": (
         ["CREATE POLICY mine ON worker_heartbeats TO gone USING (true)"],
-        "the role gone is not here: create it first (for policy worker_heartbeats mine)",
+        "the role gone does not exist here: create it first (for policy worker_heartbeats mine)",
         True,
     ),
     "default privileges": (
         ["ALTER DEFAULT PRIVILEGES FOR ROLE social_selling_user GRANT SELECT ON TABLES TO gone"],
-        "the role gone is not here",
+        "the role gone does not exist here",
         True,
     ),
     "rights granted on": (
@@ -42,33 +46,33 @@ NAMED: dict[str, tuple[list[LiteralString], str, bool]] = {  # what the backup h
             "ALTER FUNCTION seen() OWNER TO social_selling_user",
             "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION seen()",
         ],
-        "only a superuser makes the event trigger watch",
+        "only superusers can create the event trigger watch",
         True,
     ),
     "publication": (
         ["CREATE PUBLICATION everything FOR ALL TABLES"],
-        "only a superuser makes the publication everything FOR ALL TABLES",
+        "only superusers can create the publication everything FOR ALL TABLES",
         True,
     ),
-    "schema's publication": (["CREATE PUBLICATION p FOR TABLES IN SCHEMA public"], "only a superuser makes the", True),
+    "schema's publication": (["CREATE PUBLICATION p FOR TABLES IN SCHEMA public"], "only superusers can create the", True),
     "subscription": (
         ["CREATE SUBSCRIPTION far CONNECTION 'host=x' PUBLICATION p WITH (connect = false, slot_name = NONE)"],
-        "it makes the subscription far",
+        "it creates the subscription far",
         True,
     ),
     "foreign server": (
         ["CREATE FOREIGN DATA WRAPPER w", "CREATE SERVER s FOREIGN DATA WRAPPER w", "CREATE USER MAPPING FOR gone SERVER s"],
-        "only a superuser makes the foreign data wrapper w",
+        "only superusers can create the foreign data wrapper w",
         True,
     ),
     "leakproof": (
         ["CREATE FUNCTION sure() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'"],
-        "only a superuser makes the LEAKPROOF function sure()",
+        "only superusers can create the LEAKPROOF function sure()",
         False,
     ),
     "language": (
         ["CREATE FUNCTION c() RETURNS int LANGUAGE internal AS 'pg_backend_pid'"],
-        "our role may not make functions in internal",
+        "our role may not create functions in internal",
         False,
     ),
 }
@@ -129,7 +133,7 @@ def test_what_was_chosen_to_be_left_out_is_shown_and_the_rest_restored(roles: Re
     roles.run.choose("NOT_HERE", "leave_out", "tester")
 
     preview = roles.run.steps[ASIDE].preview()
-    roles.aside()
+    roles.restore_staging()
 
     lost = [line.removeprefix("not restored, as chosen: ") for line in preview.loses if line.startswith("not restored")]
     assert {"grants on TABLE messages", "policy worker_heartbeats mine", "event trigger watch", "subscription far"} <= set(
@@ -144,12 +148,14 @@ def test_what_was_chosen_to_be_left_out_is_shown_and_the_rest_restored(roles: Re
 
 
 ALSO: dict[str, list[LiteralString]] = {  # what is said, and of what
-    "the role gone is not here: create it first (for grants on LARGE OBJECT 47": ["GRANT SELECT ON LARGE OBJECT 47 TO gone"],
+    "the role gone does not exist here: create it first (for grants on LARGE OBJECT 47": [
+        "GRANT SELECT ON LARGE OBJECT 47 TO gone"
+    ],
     ", grants on TABLE pg_authid": ["GRANT SELECT ON pg_authid TO x"],
     "our role may not set log_min_messages, which a function sets": [
         "CREATE FUNCTION quiet() RETURNS int LANGUAGE sql SET log_min_messages = error SET work_mem = 64 AS 'SELECT 1'"
     ],
-    "our role is no member of x, to whom these belong (for publication theirs": [
+    "our role is not a member of x, who owns these (for publication theirs": [
         "GRANT x TO runbook",
         "CREATE PUBLICATION theirs FOR TABLE messages",
         "GRANT CREATE ON DATABASE {} TO x",
@@ -206,7 +212,7 @@ def toc(*entries: tuple[str, str, str, str]) -> str:
     [
         (
             [("EXTENSION", "pg_cron", "", "")],
-            "the extension pg_cron can be in the database that the server names alone",
+            "the extension pg_cron can only be in the database that the server names",
             True,
         ),
         ([("EXTENSION", "made_up", "", "")], "the extension made_up is not installed on this server", True),
@@ -217,7 +223,7 @@ def toc(*entries: tuple[str, str, str, str]) -> str:
         ),
         (
             [("TABLE in fast", "t", "", "CREATE TABLE public.t ();"), ("TABLE", "u", "", "CREATE TABLE public.u ();")],
-            "the tablespace fast is not",
+            "no tablespace fast exists here",
             False,
         ),
         (
@@ -227,7 +233,7 @@ def toc(*entries: tuple[str, str, str, str]) -> str:
         ),
         (
             [("FUNCTION", "f()", "", "CREATE FUNCTION public.f() LANGUAGE plmade AS 'x';")],
-            "the language plmade is not",
+            "the language plmade does not exist here",
             False,
         ),
         ([("POLICY", "p", "", "CREATE POLICY p ON TO nobody")], "the SQL of policy p cannot be read", False),

@@ -101,7 +101,7 @@ def test_undo_drops_a_column_that_was_added(parts: Source, application: psycopg.
     assert asked(application, ALL) == before
 
 
-def test_a_column_that_was_cut_short_is_gone_on_with(
+def test_an_interrupted_column_is_resumed(
     parts: Source, application: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = asked(application, MEDIA)
@@ -186,7 +186,7 @@ def test_a_table_that_was_brought_back_is_dropped_only_if_unchanged(parts: Sourc
     part.take()
     application.execute("UPDATE messages SET content = 'mine' WHERE id = 3")
 
-    with pytest.raises(PreconditionError, match="were written since it was brought back"):
+    with pytest.raises(PreconditionError, match="were written since it was restored"):
         part.give_back()
     application.execute("DELETE FROM messages")
     part.take()
@@ -256,11 +256,11 @@ def test_a_value_that_a_trigger_changed_is_found(parts: Source, application: psy
             "no column media_url in public.massages",
         ),
         (lambda parts: RowsPart(parts, ("public", "massages")).take(), "no table public.massages"),
-        (lambda parts: TablePart(parts, MESSAGES).take(), "is there already"),
+        (lambda parts: TablePart(parts, MESSAGES).take(), "exists already"),
         (lambda parts: TablePart(parts, ("public", "massages")).take(), "does not hold the table"),
     ],
 )
-def test_what_is_not_there_is_told_before_anything_is_touched(parts: Source, what: Any, told: str) -> None:
+def test_a_missing_object_is_named_before_anything_is_changed(parts: Source, what: Any, told: str) -> None:
     with pytest.raises(PreconditionError, match=told):
         what(parts)
 
@@ -307,7 +307,7 @@ def test_rows_of_a_table_with_a_key_of_several_columns_come_back(
     assert asked(application, PAIRED) == left
 
 
-def test_what_is_foretold_is_read_out_of_the_dump_and_no_database_is_made(
+def test_the_prediction_is_read_from_the_dump_without_a_database(
     parts: Source, database: Database, application: psycopg.Connection
 ) -> None:
     application.execute("UPDATE messages SET media_url = NULL WHERE id <= 30")
@@ -327,7 +327,7 @@ def test_the_preview_locks_access_share_at_most_and_leaves_nothing(parts: Source
     objects: LiteralString = "SELECT oid::text, relname FROM pg_class ORDER BY oid"
     before = asked(application, objects)
     with application.transaction():
-        application.execute("LOCK TABLE messages IN EXCLUSIVE MODE")  # beside which nothing but ACCESS SHARE is granted
+        application.execute("LOCK TABLE messages IN EXCLUSIVE MODE")  # next to it only ACCESS SHARE is granted
         ColumnPart(parts, MESSAGES, "media_url").count()
         RowsPart(parts, MESSAGES).count()
 
@@ -359,7 +359,7 @@ def test_foreign_keys_of_other_tables_to_a_dropped_one_are_made_again(
     assert foretold == part.take()
 
     assert set(foretold.keys) == {"Odd marks_message_fkey of public.Odd marks", "marks_message_fkey of public.marks"}
-    assert foretold.without == ("lost_message_fkey of public.lost: the table public.lost is not there",)
+    assert foretold.without == ("lost_message_fkey of public.lost: the table public.lost does not exist",)
     assert asked(application, POINTING) == [row for row in before if row[0] != "lost"]
     assert part.give_back() == (600, 0)
     assert asked(application, "SELECT to_regclass('messages')") == [(None,)]

@@ -17,19 +17,19 @@ from runbook_lib.system.processes import until
 
 from ...support.restoring import ADDED, ASIDE, ROWS, SWAP, Restoring
 
-Told = Callable[[Callable[[str], object]], None]
+AtProgress = Callable[[Callable[[str], object]], None]
 
 
 @pytest.fixture
-def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Has something done at each progress that the step tells of, by its text; it is looked for without delay."""
+def at_progress(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> AtProgress:
+    """Have something done at each progress that the step reports, by its text, and report progress without delay."""
     monkeypatch.setattr(processes, "LOOK", 0.01)
     monkeypatch.setattr(restoring_, "EVERY", 0.0)
     monkeypatch.setattr(control, "BETWEEN_LOOKS", 0.01)
     context = restoring.run.context
     report = context.reporter.append
 
-    def tell(act: Callable[[str], object]) -> None:
+    def register(act: Callable[[str], object]) -> None:
         def seen(kind: str, /, **data: Any) -> None:
             report(kind, **data)
             if kind == "progress":
@@ -37,25 +37,25 @@ def told(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Told:
 
         monkeypatch.setattr(context, "reporter", replace(context.reporter, append=seen))
 
-    return tell
+    return register
 
 
-def test_a_restore_that_is_ended_leaves_nobody_at_work_and_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+def test_an_ended_restore_leaves_no_process_and_is_resumed(restoring: Restoring, at_progress: AtProgress) -> None:
     before = restoring.ask(ROWS)
     restoring.approve()
-    told(lambda text: text.startswith("restoring") and restoring.run.request("abort"))
+    at_progress(lambda text: text.startswith("restoring") and restoring.run.request("abort"))
 
-    with pytest.raises(StepFailed, match="The restore was ended, as was asked for"):
+    with pytest.raises(StepFailed, match="The restore was aborted on request"):
         engine.apply(restoring.run, ASIDE)
 
     assert restoring.effect(ASIDE) is Effect.HALF_DONE
     assert until(lambda: at_work(restoring) == 0, 5, 0.01)
-    told(lambda text: None)
+    at_progress(lambda text: None)
     assert engine.apply(restoring.run, ASIDE).how == "resumed and completed"
     assert restoring.ask(ROWS, restoring.databases["restored"]) == before
 
 
-def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: Restoring, told: Told) -> None:
+def test_a_paused_restore_does_nothing_until_it_is_resumed(restoring: Restoring, at_progress: AtProgress) -> None:
     before = restoring.ask(ROWS)
     restoring.approve()
     said: list[str] = []
@@ -67,7 +67,7 @@ def test_a_restore_that_is_paused_stands_still_until_it_is_to_go_on(restoring: R
             restoring.run.request("pause")
         said.append(text.split()[0])
 
-    told(act)
+    at_progress(act)
 
     engine.apply(restoring.run, ASIDE)
 
@@ -83,18 +83,20 @@ def at_work(restoring: Restoring) -> int:
 
 
 @pytest.mark.parametrize("part", ["compared: public.messages", "carried: 1 deleted public.messages"])
-def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(restoring: Restoring, told: Told, part: str) -> None:
+def test_an_ended_salvage_admits_writers_and_carries_over_their_rows(
+    restoring: Restoring, at_progress: AtProgress, part: str
+) -> None:
     restoring.run.choose("SALVAGE", "carry", "tester")
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
-    told(lambda text: text == part and restoring.run.request("abort"))
-    with pytest.raises(StepFailed, match="ended, as was asked for"):
+    at_progress(lambda text: text == part and restoring.run.request("abort"))
+    with pytest.raises(StepFailed, match="aborted on request"):
         engine.apply(restoring.run, SWAP)
     assert set(restoring.databases) == {"live", "restored"}
     restoring.change(ADDED)
     now = restoring.ask(ROWS)
-    told(lambda text: None)
+    at_progress(lambda text: None)
 
     done = engine.apply(restoring.run, SWAP)
 
@@ -102,15 +104,15 @@ def test_an_ended_salvage_lets_writers_in_and_carries_what_they_write(restoring:
     assert restoring.ask(ROWS) == now
 
 
-def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Told) -> None:
+def test_an_ended_export_is_resumed(restoring: Restoring, at_progress: AtProgress) -> None:
     restoring.change("DELETE FROM messages WHERE id = 7", ADDED)
-    restoring.aside()
+    restoring.restore_staging()
     restoring.approve()
-    told(lambda text: text.startswith("for the export") and restoring.run.request("abort"))
-    with pytest.raises(StepFailed, match="ended, as was asked for"):
+    at_progress(lambda text: text.startswith("for the export") and restoring.run.request("abort"))
+    with pytest.raises(StepFailed, match="aborted on request"):
         engine.apply(restoring.run, SWAP)
     assert restoring.effect(SWAP) is Effect.HALF_DONE
-    told(lambda text: None)
+    at_progress(lambda text: None)
 
     assert {r.status for r in engine.apply(restoring.run, SWAP).results} == {"PASS"}
 
@@ -118,14 +120,14 @@ def test_an_export_that_is_ended_is_gone_on_with(restoring: Restoring, told: Tol
 
 
 def test_counting_ends_between_two_tables_and_nothing_is_restored_again(
-    restoring: Restoring, told: Told, monkeypatch: pytest.MonkeyPatch
+    restoring: Restoring, at_progress: AtProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restoring.approve()
-    told(lambda text: text.startswith("compared") and restoring.run.request("abort"))
-    with pytest.raises(StepFailed, match="ended, as was asked for"):
+    at_progress(lambda text: text.startswith("compared") and restoring.run.request("abort"))
+    with pytest.raises(StepFailed, match="aborted on request"):
         engine.apply(restoring.run, ASIDE)
     assert restoring.run.steps[ASIDE].probe().detail.endswith("the loss is not counted yet")
 
-    told(lambda text: None)
+    at_progress(lambda text: None)
     monkeypatch.setattr(staging_database, "restore_staging", lambda *_: 1 / 0)
     assert {r.status for r in engine.apply(restoring.run, ASIDE).results} == {"PASS"}

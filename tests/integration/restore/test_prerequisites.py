@@ -28,17 +28,17 @@ def test_a_backup_without_a_table_that_holds_rows_is_refused(restoring: Restorin
     restoring.change("INSERT INTO worker_heartbeats VALUES ('w', '1', now())")
     restoring.replace_backup(partial)
 
-    with pytest.raises(PreconditionError, match=r"lacks the table public\.worker_heartbeats, which holds 1 rows now"):
-        restoring.aside()
+    with pytest.raises(PreconditionError, match=r"lacks the table public\.worker_heartbeats, which has 1 rows now"):
+        restoring.restore_staging()
 
 
 def test_a_table_made_since_the_backup_is_lost_only_by_choice(restoring: Restoring) -> None:
     restoring.change("CREATE TABLE extra (id int PRIMARY KEY)", "INSERT INTO extra VALUES (1), (2)")
     with pytest.raises(PreconditionError, match=r"lacks the table public\.extra"):
-        restoring.aside()
+        restoring.restore_staging()
 
     restoring.run.choose("MISSING_TABLES", "lose", "tester")
-    restoring.aside()
+    restoring.restore_staging()
 
     assert restoring.run.steps[SWAP].preview().facts["loss"] == {"public.extra: rows of a table that the backup lacks": 2}
 
@@ -56,7 +56,7 @@ def test_client_tools_of_another_major_version_are_refused(restoring: Restoring,
     restoring.run.context.adapters = adapters.but(dump_tools=tools)
 
     with pytest.raises(PreconditionError, match="pg_restore 99, server"):
-        restoring.aside()
+        restoring.restore_staging()
 
 
 def test_without_room_for_a_second_database_nothing_is_begun(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +91,9 @@ def test_a_disk_that_cannot_be_seen_is_unknown_and_stops_unless_waived(
         (
             "ALTER DATABASE {} SET log_statement = 'ddl'",
             "ALTER DATABASE {} RESET log_statement",
-            "log_statement is not ours",
+            "our role may not set the database's log_statement",
         ),
-        ("CREATE TABLE theirs ()", "DROP TABLE theirs", "no member of the owner of theirs"),
+        ("CREATE TABLE theirs ()", "DROP TABLE theirs", "not a member of the owner of theirs"),
     ],
     ids=["createdb", "signal", "setting", "owner"],
 )

@@ -31,7 +31,7 @@ def again(two: Two, folder: Path) -> Outcome:
     return reapply(two.there.connect, folder)
 
 
-def told(outcome: Outcome) -> dict[str, str]:
+def reasons_of(outcome: Outcome) -> dict[str, str]:
     return {f"{conflict.table} {conflict.key}": conflict.reason for conflict in outcome.samples}
 
 
@@ -49,7 +49,7 @@ def prepare(two: Two) -> None:
     )
 
 
-def test_what_was_not_carried_can_be_put_back_later(two: Two, tmp_path: Path) -> None:
+def test_rows_not_carried_over_can_be_reapplied_later(two: Two, tmp_path: Path) -> None:
     prepare(two)
     ledger = two.diff()
     made = exported(two, tmp_path / "export")
@@ -102,7 +102,7 @@ def test_what_was_written_since_the_restore_is_listed_and_not_overwritten(two: T
 
     outcome = again(two, tmp_path / "export")
 
-    assert told(outcome) == {
+    assert reasons_of(outcome) == {
         "public.child 1": "the row was changed since",
         "public.child 2": "the row was changed since",
         "public.child 9": "another row has its id",
@@ -117,10 +117,10 @@ def test_a_row_that_is_gone_since_the_restore_is_listed(two: Two, tmp_path: Path
     exported(two, tmp_path / "export")
     two.backup.execute("DELETE FROM child WHERE id IN (1, 2)")
 
-    assert told(again(two, tmp_path / "export")) == {"public.child 1": "the row is not there"}
+    assert reasons_of(again(two, tmp_path / "export")) == {"public.child 1": "the row does not exist"}
 
 
-def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None:
+def test_only_rows_not_carried_over_are_exported(two: Two, tmp_path: Path) -> None:
     prepare(two)
     two.backup.execute("INSERT INTO child VALUES (99, NULL, 'h')")
 
@@ -128,11 +128,11 @@ def test_only_what_was_not_carried_is_exported(two: Two, tmp_path: Path) -> None
 
     assert made.rows == {"public.child": {"deleted": 2, "new": 2}}
     two.backup.execute("UPDATE child SET name = 'let go' WHERE id = 99")
-    assert told(again(two, tmp_path / "export")) == {"public.child 99": "the row was changed since"}
+    assert reasons_of(again(two, tmp_path / "export")) == {"public.child 99": "the row was changed since"}
     assert two.counts("public.child") == {"deleted": 1}
 
 
-def test_where_all_is_carried_the_export_is_empty(two: Two, tmp_path: Path) -> None:
+def test_where_all_is_carried_over_the_export_is_empty(two: Two, tmp_path: Path) -> None:
     prepare(two)
     made = exported(two, tmp_path / "export", carry=True)
 
@@ -165,7 +165,7 @@ def test_a_table_the_backup_lacks_or_without_a_key_is_exported_whole(two: Two, t
     rows = [gzip.decompress(path.read_bytes()) for path in made.files if path.name.startswith("public.l")]
     assert rows == [b"7\n", b"1\n1\n"]
     assert outcome.conflicts == {"public.later": 1, "public.loose": 1}
-    assert "2 rows lie in public.loose" in told(outcome)["public.loose "]
+    assert "2 rows are in public.loose" in reasons_of(outcome)["public.loose "]
     assert two.restored("SELECT count(*) FROM loose") == [(0,)]
 
 
@@ -180,7 +180,7 @@ def test_into_a_database_without_the_table_its_rows_are_conflicts(two: Two, tmp_
     assert outcome.carried == {"public.messages": {Kind.NEW: 1}}
 
 
-def test_a_second_time_nothing_is_done_and_the_same_is_told(two: Two, tmp_path: Path) -> None:
+def test_a_second_time_changes_nothing_and_reports_the_same(two: Two, tmp_path: Path) -> None:
     prepare(two)
     exported(two, tmp_path / "export")
     first = again(two, tmp_path / "export")
@@ -191,7 +191,7 @@ def test_a_second_time_nothing_is_done_and_the_same_is_told(two: Two, tmp_path: 
 
 
 @pytest.mark.parametrize("part", ["loaded public.child", "1 new public.messages"])
-def test_after_a_crash_it_goes_on_where_it_stopped(two: Two, tmp_path: Path, part: str) -> None:
+def test_after_a_crash_it_resumes_where_it_stopped(two: Two, tmp_path: Path, part: str) -> None:
     prepare(two)
     exported(two, tmp_path / "export")
 
@@ -214,7 +214,7 @@ def test_an_export_that_is_not_whole_is_refused_before_anything_is_touched(two: 
     before = two.restored("SELECT relname FROM pg_class ORDER BY 1")
 
     next((tmp_path / "export").glob("*.gz")).write_bytes(gzip.compress(b"other\n"))
-    with pytest.raises(PreconditionError, match="not as they were written"):
+    with pytest.raises(PreconditionError, match="changed since they were written"):
         again(two, tmp_path / "export")
     next((tmp_path / "export").glob("*.gz")).unlink()
     with pytest.raises(PreconditionError, match="cannot be read"):
@@ -223,7 +223,7 @@ def test_an_export_that_is_not_whole_is_refused_before_anything_is_touched(two: 
     assert two.restored("SELECT relname FROM pg_class ORDER BY 1") == before
 
 
-def test_what_is_left_is_not_exported_while_rows_are_still_carried(two: Two, tmp_path: Path) -> None:
+def test_the_rest_is_not_exported_while_rows_are_still_carried_over(two: Two, tmp_path: Path) -> None:
     prepare(two)
     salvage = salvage_of(two)
     salvage.stage()

@@ -95,7 +95,7 @@ def test_a_column_that_is_gone_comes_back_and_undo_drops_it_again(ask: Ask, begi
 def test_where_nothing_is_missing_nothing_is_done(ask: Ask, begin: Begin) -> None:
     run = begin()
 
-    assert engine.apply(run, NAME).how == "already done: 0 rows are to be written"
+    assert engine.apply(run, NAME).how == "already done: 0 rows must be written"
     assert run.state.pending == {}
 
 
@@ -119,7 +119,7 @@ def test_blanked_rows_get_their_value_back_and_undo_blanks_them_again(ask: Ask, 
     assert (ask(REST), ask(MEDIA)) == (rest, media)
 
 
-def test_what_somebody_wrote_since_is_a_conflict_that_is_owed(ask: Ask, begin: Begin) -> None:
+def test_a_value_written_since_is_a_conflict_with_pending_cleanup(ask: Ask, begin: Begin) -> None:
     ask("UPDATE messages SET media_url = NULL WHERE id IN (3, 6)")
     run = begin()
     engine.apply(run, NAME)
@@ -135,7 +135,7 @@ def test_what_somebody_wrote_since_is_a_conflict_that_is_owed(ask: Ask, begin: B
     assert ask("SELECT media_url FROM messages WHERE id = 3") == kept
 
 
-def test_a_step_that_was_killed_is_gone_on_with(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_step_is_resumed(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     media = ask(MEDIA)
     ask("UPDATE messages SET media_url = NULL")
     run = begin()
@@ -155,15 +155,13 @@ def test_a_step_that_was_killed_is_gone_on_with(ask: Ask, begin: Begin, monkeypa
     assert ask(MEDIA) == media
 
 
-def test_a_step_that_is_ended_between_two_batches_is_gone_on_with(
-    ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_ended_between_two_batches_is_resumed(ask: Ask, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     media = ask(MEDIA)
     ask("UPDATE messages SET media_url = NULL")
     run = begin()
     monkeypatch.setattr("runbook_lib.postgres.restore.part_kinds.BATCH", 50)
     report = run.context.reporter.append
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="aborted on request"):
         patched.setattr(
             run.context,
             "reporter",
@@ -192,7 +190,7 @@ def test_a_backup_that_is_not_the_approved_one_is_not_restored(ask: Ask, begin: 
     assert ask("SELECT media_url FROM messages WHERE id = 3") == [(None,)]
 
 
-def test_a_backup_without_the_column_is_told_before_anything_is_touched(ask: Ask, begin: Begin) -> None:
+def test_a_backup_without_the_column_is_named_before_any_change(ask: Ask, begin: Begin) -> None:
     before = ask(ALL)
 
     with pytest.raises(PreconditionError, match="has no column medium in"):
@@ -224,7 +222,7 @@ def test_rows_whose_return_is_ended_are_rolled_back_and_return_next_time(
     gone, run, make_undo = ask(ALL), begin(""), part_kinds.make_undo
     ask("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'")
     ask("CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()")
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="aborted on request"):
         patched.setattr(part_kinds, "make_undo", lambda *args: (make_undo(*args), run.request("abort")))
         engine.apply(run, NAME)
     assert ask(ALL) == gone
@@ -243,7 +241,7 @@ def test_a_table_whose_return_is_ended_leaves_no_database_behind(
     ask("DROP TABLE messages")
     run, create_alike = begin(""), fetch.create_alike
     monkeypatch.setattr(processes, "LOOK", 0.01)
-    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="ended, as was asked for"):
+    with monkeypatch.context() as patched, pytest.raises(StepFailed, match="aborted on request"):
         patched.setattr(fetch, "create_alike", lambda *args: (create_alike(*args), run.request("abort")))
         engine.apply(run, NAME)
     assert ask("SELECT datname FROM pg_database WHERE datname LIKE current_database() || '_part%'") == []

@@ -1,4 +1,4 @@
-"""Option C there and back on a real server: the backup restored, the names exchanged, and the undo."""
+"""A round trip of option C on a real server: the backup restored, the names exchanged, and the undo."""
 
 import re
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_undo_swaps_back_and_a_second_swap_is_possible(restoring: Restoring) -> 
 
 @pytest.mark.usefixtures("really_restored")
 def test_undo_of_the_restore_staging_leaves_nothing_behind(restoring: Restoring) -> None:
-    restoring.aside()
+    restoring.restore_staging()
 
     engine.undo(restoring.run, ASIDE)
 
@@ -70,7 +70,7 @@ def test_the_preview_writes_nothing(restoring: Restoring) -> None:
     assert set(restoring.databases) == {"live"}
 
 
-def test_the_old_database_is_dropped_for_good_only_by_paying_the_debt(restoring: Restoring) -> None:
+def test_only_the_cleanup_drops_the_old_database_for_good(restoring: Restoring) -> None:
     restoring.swap()
     kept, step = restoring.databases["kept"], restoring.run.steps[SWAP]
 
@@ -83,7 +83,7 @@ def test_the_old_database_is_dropped_for_good_only_by_paying_the_debt(restoring:
     assert set(restoring.databases) == {"live"}
     assert restoring.run.state.pending == {}
     assert restoring.effect(SWAP) is Effect.DONE
-    with pytest.raises(StepFailed, match="old database is not there any more"):
+    with pytest.raises(StepFailed, match="old database no longer exists"):
         engine.undo(restoring.run, SWAP)
 
 
@@ -128,7 +128,7 @@ def test_every_kind_of_object_comes_back_and_is_compared(restoring: Restoring) -
         'Other schema."Odd ""Table": rows deleted since the backup, which come back': 1,
         "public.parted: rows written since the backup": 1,
         "public.parted: rows deleted since the backup, which come back": 1,
-        "public.keyless: rows more or fewer (it has no key to tell which)": 1,
+        "public.keyless: rows more or fewer (it has no key to identify them)": 1,
         "public.users: rows written since the backup": 1,
     }
     lost = [line for line in restoring.run.steps[ASIDE].preview().loses if line.startswith("not in the backup")]

@@ -9,7 +9,7 @@ from ...support.two import Two
 EDITED = '{"url": "/media/x.svg", "type": "image", "source": "legacy_migration", "caption": "mine"}'
 
 
-def test_rows_written_since_the_backup_are_carried_and_none_is_left(two: Two) -> None:
+def test_all_rows_written_since_the_backup_are_carried_over(two: Two) -> None:
     two.live.execute("INSERT INTO users (name) VALUES ('Later')")
     two.live.execute("INSERT INTO conversations (title) VALUES ('Later')")
     two.live.execute(
@@ -103,7 +103,7 @@ def test_deletes_are_honoured_or_not_by_choice(two: Two) -> None:
     assert two.restored("SELECT count(*) FROM messages WHERE id = 600") == [(1,)]
 
 
-def test_nothing_is_carried_unless_asked_but_the_rows_are_staged(two: Two) -> None:
+def test_nothing_is_carried_over_unless_chosen_but_the_rows_are_staged(two: Two) -> None:
     two.live.execute("UPDATE messages SET content = 'other' WHERE id = 3")
     two.live.execute("DELETE FROM messages WHERE id = 600")
     before = two.restored("SELECT to_jsonb(m) FROM messages m ORDER BY id")
@@ -231,7 +231,7 @@ def test_sequences_are_raised_to_the_further_of_both(two: Two) -> None:
     assert following == {name: value for name, (*_, value) in SEQUENCES.items()}
 
 
-def test_sequences_that_go_on_meanwhile_are_raised_again(two: Two) -> None:
+def test_sequences_that_advance_meanwhile_are_raised_again(two: Two) -> None:
     for _ in range(2):
         two.live.execute("SELECT nextval('users_id_seq')")
         salvage_of(two).raise_sequences()
@@ -239,7 +239,7 @@ def test_sequences_that_go_on_meanwhile_are_raised_again(two: Two) -> None:
     assert two.restored("SELECT nextval('users_id_seq')") == [(43,)]
 
 
-def test_carrying_raises_the_sequences_and_says_so(two: Two) -> None:
+def test_carrying_over_raises_the_sequences_and_reports_it(two: Two) -> None:
     written_since(two, "[]")
 
     outcome = carried(two)

@@ -36,7 +36,7 @@ HINDRANCES = {  # what was done to the restored table -> the row that is new in 
 }
 
 
-def test_a_row_that_cannot_be_carried_is_listed_with_the_reason(two: Two) -> None:
+def test_a_row_that_cannot_be_carried_over_is_listed_with_the_reason(two: Two) -> None:
     for number, (change, (row, _)) in enumerate(HINDRANCES.items()):
         two.both(f"CREATE TABLE child_{number} (id bigint PRIMARY KEY, name text UNIQUE)")
         two.backup.execute(change.format(f"child_{number}"))  # type: ignore[call-overload]
@@ -52,7 +52,7 @@ def test_a_row_that_cannot_be_carried_is_listed_with_the_reason(two: Two) -> Non
         assert reasons(two, conflict.table) == {"1": conflict.reason}
 
 
-def test_a_changed_row_that_cannot_be_carried_is_listed(two: Two) -> None:
+def test_a_changed_row_that_cannot_be_carried_over_is_listed(two: Two) -> None:
     two.both(
         "CREATE TABLE child (id bigint PRIMARY KEY, name text)", "INSERT INTO child SELECT n FROM generate_series(1, 20) n"
     )

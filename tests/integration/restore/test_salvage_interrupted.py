@@ -44,7 +44,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_crash_after_any_part_is_taken_up_where_it_stopped(two: Two, part: str) -> None:
+def test_a_crash_after_any_part_is_resumed_where_it_stopped(two: Two, part: str) -> None:
     prepare(two)
     with pytest.raises(Crash):
         salvage_of(two).stage(Watch(lambda table: crash_at(part)(f"staged {table}")))
@@ -74,7 +74,7 @@ def test_a_failure_within_a_part_leaves_nothing_of_it(two: Two, monkeypatch: pyt
     assert two.restored("SELECT count(*) FROM child WHERE id = 2") == [(1,)]
 
 
-def test_laying_aside_that_is_ended_within_a_table_leaves_nothing_of_it(two: Two) -> None:
+def test_staging_that_ended_within_a_table_leaves_nothing_of_it(two: Two) -> None:
     prepare(two)
 
     def heed() -> None:
@@ -87,7 +87,7 @@ def test_laying_aside_that_is_ended_within_a_table_leaves_nothing_of_it(two: Two
     assert carried(two).carried["public.child"] == {Kind.NEW: 2, Kind.CHANGED: 1, Kind.DELETED: 1}
 
 
-def test_what_was_carried_is_no_difference_but_in_a_new_comparison(two: Two) -> None:
+def test_rows_carried_over_differ_only_in_a_new_comparison(two: Two) -> None:
     prepare(two)
     salvage_of(two).stage()
     with pytest.raises(Crash):
@@ -108,7 +108,7 @@ def test_what_was_carried_is_no_difference_but_in_a_new_comparison(two: Two) -> 
     assert two.counts("public.child") == {}
 
 
-def test_what_is_not_staged_cannot_be_carried(two: Two) -> None:
+def test_rows_that_are_not_staged_cannot_be_carried_over(two: Two) -> None:
     prepare(two)
     with pytest.raises(PreconditionError, match="not staged"):
         salvage_of(two).carry()
@@ -119,7 +119,7 @@ def test_what_is_not_staged_cannot_be_carried(two: Two) -> None:
     assert salvage_of(two).outcome() is None
 
 
-def test_what_was_carried_can_be_asked_for_later(two: Two) -> None:
+def test_the_rows_carried_over_can_be_read_later(two: Two) -> None:
     prepare(two)
     done = carried(two)
 

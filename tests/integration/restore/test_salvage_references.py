@@ -51,8 +51,8 @@ def test_a_row_that_refers_to_one_that_fails_is_a_conflict_too(two: Two) -> None
     assert outcome.carried == {"public.child": {Kind.NEW: 1}}
     assert reasons(two) == {
         "1": "another row has its name",
-        "2": "child_parent_fkey: the row of public.child that it refers to is not there",
-        "3": "child_parent_fkey: the row of public.child that it refers to is not there",
+        "2": "child_parent_fkey: the row of public.child that it refers to does not exist",
+        "3": "child_parent_fkey: the row of public.child that it refers to does not exist",
     }
 
 
@@ -99,7 +99,7 @@ def test_the_rows_of_a_circle_in_which_nothing_can_wait_are_conflicts(two: Two) 
     outcome = carried(two)
 
     assert outcome.conflicts == {"public.a": 1, "public.b": 1}
-    assert "cannot wait" in reasons(two, "public.a")["1"]
+    assert "cannot be deferred" in reasons(two, "public.a")["1"]
 
 
 def test_a_circle_deleted_since_is_deleted(two: Two) -> None:

@@ -14,6 +14,7 @@ from runbook_lib.rehearsal.stack import stack
 from runbook_lib.rehearsal.stack_file import named
 from runbook_lib.rehearsal.workspace import settled_in
 
+from ...support.commands import words
 from ...support.documented import blocks, printed
 from ...support.places import ROOT
 from ...support.sample import FEATURE
@@ -44,7 +45,7 @@ def test_from_a_draft_to_a_preview_that_can_be_approved(tmp_path: Path, monkeypa
         machine = time.monotonic() - begun
 
     assert [code for _, code in found] == [0] * len(typed), found
-    assert re.search(r"To carry it out: runbook run \S+ --approve [0-9a-f]{16}", found[-1][0])
+    assert re.search(r"To execute it: runbook run \S+ --approve [0-9a-f]{16}", words(found[-1][0]))
     plan = (folder / "parameters" / f"{FEATURE}.yaml").read_text()
     assert yaml.safe_load(plan)["checks"].keys() == {"backend-health", "backend-answer", "frontend-page"}
     lines, characters = len(plan.splitlines()), sum(len(each.typed) for each in typed)

@@ -95,7 +95,7 @@ def test_environment_holds_what_a_target_needs(running: Stack) -> None:
     assert re.findall(r"^\[(\w+)]$", services.read_text(), re.M) == ["rehearsal", "rehearsal_app", "rehearsal_admin"]
 
 
-def test_secrets_stand_in_no_log_no_command_line_and_no_representation(running: Stack) -> None:
+def test_secrets_are_in_no_log_no_command_line_and_no_representation(running: Stack) -> None:
     shown = repr(running) + "".join(log.read_text() for log in (running.root / "logs").iterdir())
     for service in ("postgres", "backend", "frontend", "worker"):
         shown += Path(f"/proc/{pid(running, service)}/cmdline").read_text()

@@ -1,4 +1,4 @@
-"""Each kind of check of services, speed and databases, made against what is in memory."""
+"""Each kind of check of services, speed and databases, made against fakes in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,9 +24,9 @@ from ...support.checking import SINCE, Known, check, given
     [
         pytest.param(lambda w: None, "PASS", "runs 5eed", id="all run what is wanted"),
         pytest.param(lambda w: w.services.stop("worker"), "FAIL", "worker: does not run", id="one is stopped"),
-        pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "wanted 5eed5eed5eed", id="wrong version"),
-        pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, wanted", id="too short to tell"),
-        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is not known", id="no version told"),
+        pytest.param(lambda w: w.versions.update(backend="0ld" * 10), "FAIL", "expected 5eed5eed5eed", id="wrong version"),
+        pytest.param(lambda w: w.versions.update(backend="5eed"), "FAIL", "runs 5eed, expected", id="too short to tell"),
+        pytest.param(lambda w: w.versions.update(backend=""), "UNKNOWN", "version is unknown", id="no version told"),
         pytest.param(lambda w: w.services.lines["worker"].clear(), "UNKNOWN", "worker: runs, but", id="none in the log"),
         pytest.param(lambda w: setattr(w.services, "reachable", False), "UNKNOWN", "did not answer", id="no manager"),
     ],
@@ -101,7 +101,7 @@ def proven(*statuses: Status) -> dict[str, list[Result]]:
         pytest.param({}, "UNKNOWN", id="no proof in this run"),
         pytest.param({"stop-services": proven(Status.PASS)["clear-backfill"]}, "UNKNOWN", id="another step's"),
         pytest.param(proven(Status.PASS, Status.PASS), "PASS", id="proven"),
-        pytest.param(proven(Status.PASS, Status.UNKNOWN), "UNKNOWN", id="not told"),
+        pytest.param(proven(Status.PASS, Status.UNKNOWN), "UNKNOWN", id="not known"),
         pytest.param(proven(Status.UNKNOWN, Status.FAIL), "FAIL", id="disproven"),
     ],
 )
@@ -157,7 +157,7 @@ def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
 
     found = check(checked, "no-slow-queries")
 
-    assert (found.status, "pg_stat_statements is not on this server" in found.summary) == ("UNKNOWN", True)
+    assert (found.status, "this server has no pg_stat_statements" in found.summary) == ("UNKNOWN", True)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_statements_that_nobody_measures_are_unknown(context: Context) -> None:
     [
         pytest.param(None, False, id="nobody measures"),
         pytest.param({}, True, id="somebody does"),
-        pytest.param(AdapterError("Our role does not see them."), True, id="it cannot be told"),
+        pytest.param(AdapterError("Our role does not see them."), True, id="it cannot be determined"),
     ],
 )
 def test_only_unmeasured_statements_are_left_out_of_the_final_list(
@@ -196,7 +196,7 @@ class Gone:
         raise AdapterError("The database cannot be reached.")
 
 
-def test_what_cannot_be_looked_at_is_never_passed(context: Context, plan: Plan) -> None:
+def test_a_check_that_cannot_run_never_passes(context: Context, plan: Plan) -> None:
     def refused(*_: object) -> Any:
         raise ConnectionRefusedError("refused")
 
@@ -219,7 +219,7 @@ def test_a_silent_database_is_waited_for_once_by_all_checks(context: Context, pl
     assert (len(found) > 1, {result.status for result in found}, database.asked) == (True, {Status.UNKNOWN}, 1)
 
 
-def test_a_result_bears_the_name_and_the_title_of_the_plan(checked: CheckContext, plan: Plan) -> None:
+def test_a_result_has_the_name_and_the_title_of_the_plan(checked: CheckContext, plan: Plan) -> None:
     found = check(checked, "services-running")
 
     assert (found.name, found.title) == ("services-running", plan.checks["services-running"].title)

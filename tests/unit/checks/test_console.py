@@ -122,7 +122,7 @@ NAME = "no-console-errors"
 HERE = "http://frontend_url.test"
 
 
-def looked_at(checked: CheckContext, round_name: str, *errors: ConsoleError) -> Result:
+def result_of(checked: CheckContext, round_name: str, *errors: ConsoleError) -> Result:
     context = checked.context
     seen = [replace(error, url=error.url.replace(SITE, HERE)) for error in errors]
     given(context, browser=MemoryBrowser(lambda url: Visit(url, "true", "", 2, [], seen, b"png")))
@@ -148,7 +148,7 @@ def triaged(checked: CheckContext, **statuses: str) -> None:
 def test_an_error_of_before_counts_by_what_the_triage_found(checked: CheckContext, seen: dict[str, str], found: str) -> None:
     triaged(checked, **seen)
 
-    assert looked_at(checked, "before", BROKEN).status == "FAIL"
-    assert looked_at(checked, "after", BROKEN).status == found
-    assert looked_at(checked, "after", BROKEN, replace(BROKEN, text="another")).status == "FAIL"
-    assert looked_at(checked, "after").status == "PASS"
+    assert result_of(checked, "before", BROKEN).status == "FAIL"
+    assert result_of(checked, "after", BROKEN).status == found
+    assert result_of(checked, "after", BROKEN, replace(BROKEN, text="another")).status == "FAIL"
+    assert result_of(checked, "after").status == "PASS"

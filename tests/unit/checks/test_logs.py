@@ -1,4 +1,4 @@
-"""The check of logs: what fails it, what cannot be told, and what was logged before the release too."""
+"""The check of logs: lines that fail it, UNKNOWN results, and lines logged before the release too."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def looked(checked: CheckContext, world: Any, *lines: str, **keys: Any) -> Resul
         pytest.param([], "UNKNOWN", "nothing was logged since 2025-11-03T12:00:00+00:00 by backend", id="nothing"),
         pytest.param(["2025-11-03T11:00:00Z INFO up"], "UNKNOWN", "nothing was logged", id="nothing since then"),
         pytest.param(
-            ["up", '{"level":30,"msg":"x"}'], "PASS", "2 lines of backend (1 json, 1 of no known format)", id="mixed"
+            ["up", '{"level":30,"msg":"x"}'], "PASS", "2 lines of backend (1 json, 1 of unknown format)", id="mixed"
         ),
         pytest.param(["server listening"], "UNKNOWN", "no line of backend is of a known format", id="no format"),
         pytest.param(['{"value":1}', '{"value":2}'], "UNKNOWN", "no line of backend is of a known format", id="no level"),
@@ -123,8 +123,8 @@ def test_a_pattern_that_does_not_end_is_unknown(checked: CheckContext, world: An
         ("errors: ['(lost']", "it is no regular expression: missing ), unterminated subpattern"),
         ("not_errors: ['.*']", "it matches every line"),
         ("not_errors: [noise, '']", "it matches every line"),
-        ("formats: [log4j]", "there is no format 'log4j'; there are access, exceptions, json, leveled, logfmt"),
-        ("formats: []", "nothing could be one"),
+        ("formats: [log4j]", "the format 'log4j' does not exist; use one of access, exceptions, json, leveled, logfmt"),
+        ("formats: []", "so it cannot find any"),
         ("released: '2025-11-03T10:00:00'", "it has no offset from UTC"),
         ("released: yesterday", "Invalid isoformat string"),
         ("pattern: x", "unknown key"),
@@ -180,19 +180,19 @@ NEW = "2025-11-03T12:00:02Z ERROR column x does not exist"
 @pytest.mark.parametrize(
     ("lines", "keys", "status", "said"),
     [
-        pytest.param([OLD, OLD_NOW], {"released": RELEASED}, "PASS", "1 errors of 1 kind that were logged before", id="old"),
+        pytest.param([OLD, OLD_NOW], {"released": RELEASED}, "PASS", "1 errors of 1 kind that were also logged", id="old"),
         pytest.param([OLD, OLD_NOW, NEW], {"released": RELEASED}, "FAIL", "1 errors of 1 kind since", id="old and new"),
-        pytest.param([OLD, NEW], {"released": RELEASED}, "FAIL", "none of a kind that was logged before", id="new"),
-        pytest.param([OLD_NOW], {"released": RELEASED}, "FAIL", "no log from then is here", id="no log from before"),
-        pytest.param([OLD, OLD_NOW], {}, "FAIL", "not known when that was: set released", id="no release"),
-        pytest.param([OLD_NOW], {"released": "2999-01-01T00:00:00Z"}, "FAIL", "after the begin of this run", id="too late"),
+        pytest.param([OLD, NEW], {"released": RELEASED}, "FAIL", "none is of a kind that was logged before", id="new"),
+        pytest.param([OLD_NOW], {"released": RELEASED}, "FAIL", "no log from that time", id="no log from before"),
+        pytest.param([OLD, OLD_NOW], {}, "FAIL", "its time is unknown: set released", id="no release"),
+        pytest.param([OLD_NOW], {"released": "2999-01-01T00:00:00Z"}, "FAIL", "after the start of this run", id="too late"),
         pytest.param(
-            [OLD, OLD_NOW], {"released": "2025-11-03T08:00:00Z"}, "FAIL", "no log from then is here", id="since the release"
+            [OLD, OLD_NOW], {"released": "2025-11-03T08:00:00Z"}, "FAIL", "no log from that time", id="since the release"
         ),
         pytest.param(
-            [OLD.replace("ERROR", "INFO"), OLD_NOW], {"released": RELEASED}, "FAIL", "none of a kind", id="no error then"
+            [OLD.replace("ERROR", "INFO"), OLD_NOW], {"released": RELEASED}, "FAIL", "none is of a kind", id="no error then"
         ),
-        pytest.param(["ERROR order 7 is late"], {"released": RELEASED}, "FAIL", "no log from then is here", id="no time"),
+        pytest.param(["ERROR order 7 is late"], {"released": RELEASED}, "FAIL", "no log from that time", id="no time"),
     ],
 )
 def test_what_was_logged_before_the_release_is_counted_apart(

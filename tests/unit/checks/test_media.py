@@ -88,12 +88,12 @@ def test_a_picture_in_other_sizes_is_the_same() -> None:
         pytest.param([optimised(ONE), optimised(TWO)], None, "{kind: next_image}", id="next/image"),
         pytest.param([SITE + ONE, optimised(TWO)], None, "{kind: next_image}", id="one of two by next/image"),
         pytest.param([f"{SITE}{ONE}?{S3}", f"{SITE}{TWO}?{S3}"], None, "{kind: signed}", id="signed"),
-        pytest.param([f"https://cdn.test/v2{ONE}", f"https://cdn.test/v2{TWO}"], None, "bears its name", id="CDN"),
+        pytest.param([f"https://cdn.test/v2{ONE}", f"https://cdn.test/v2{TWO}"], None, "has the same file name", id="CDN"),
         pytest.param(["https://cdn.test/a1", "https://cdn.test/b2"], None, "in another form", id="by an id"),
         pytest.param([SITE + ONE, "https://cdn.test/b2"], None, "in another form", id="one of two by an id"),
         pytest.param(["blob:https://shop.test/1", "blob:https://shop.test/2"], None, "in another form", id="blob"),
         pytest.param(
-            [f"https://cdn.test/v2{ONE}", f"https://cdn.test/v2{TWO}"], rules(NEXT), "bears its name", id="wrong rule"
+            [f"https://cdn.test/v2{ONE}", f"https://cdn.test/v2{TWO}"], rules(NEXT), "has the same file name", id="wrong"
         ),
     ],
 )
@@ -129,7 +129,7 @@ def test_one_of_several_rows_with_the_same_picture_is_not_taken_for_all() -> Non
     assert found([ONE, ONE], shown(SITE + ONE, SITE + ONE), None) == "PASS"
 
 
-def test_a_rule_that_makes_two_pictures_one_tells_nothing() -> None:
+def test_a_rule_that_makes_two_pictures_one_shows_nothing() -> None:
     of = rules({"kind": "replace", "pattern": r"\d+", "by": "1"})
 
     assert found([ONE, TWO], shown(SITE + ONE, SITE + ONE), of) == "UNKNOWN"

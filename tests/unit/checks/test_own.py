@@ -98,7 +98,7 @@ def served(site: Site) -> Site:
     ("keys", "status", "said"),
     [
         ({"path": "/health"}, "PASS", "answered 200 in"),
-        ({"path": "/health", "headers": {"CONTENT-type": "application/json"}}, "PASS", "and CONTENT-type as it must"),
+        ({"path": "/health", "headers": {"CONTENT-type": "application/json"}}, "PASS", "and CONTENT-type as expected"),
         (
             {"path": "/health", "json": {"status": "up", "checks[0].ok": True, "version": None}},
             "PASS",
@@ -112,8 +112,8 @@ def served(site: Site) -> Site:
             "answered 200",
         ),
         ({"path": "/headers", "headers": {"cache-control": "max-age=6"}}, "FAIL", "its header cache-control is"),
-        ({"path": "/headers", "headers": {"x-version": "1.2"}}, "FAIL", "its header x-version is 1.2.3, and not 1.2"),
-        ({"path": "/busy"}, "UNKNOWN", "answered 429, which says nothing"),
+        ({"path": "/headers", "headers": {"x-version": "1.2"}}, "FAIL", "its header x-version is 1.2.3, not 1.2"),
+        ({"path": "/busy"}, "UNKNOWN", "answered 429, which does not show"),
         ({"path": "/busy", "status": 429}, "PASS", "answered 429"),
         ({"path": "/broken"}, "FAIL", "its status is not 200"),
         ({"path": "/nowhere"}, "FAIL", "answered 404"),
@@ -123,14 +123,14 @@ def served(site: Site) -> Site:
             "FAIL",
             "its header content-type is application/json",
         ),
-        ({"path": "/health", "headers": {"x-build": "7"}}, "FAIL", "its header x-build is not there"),
-        ({"path": "/health", "json": {"status": "down"}}, "FAIL", "status is 'up', and not 'down'"),
-        ({"path": "/health", "json": {"checks[0].ok": 1}}, "FAIL", "checks[0].ok is True, and not 1"),
-        ({"path": "/health", "json": {"checks[0].open": False}}, "FAIL", "checks[0].open is 0, and not False"),
-        ({"path": "/health", "json": {"checks[1].ok": True}}, "FAIL", "checks[1].ok is not there"),
-        ({"path": "/health", "json": {"gone": None}}, "FAIL", "gone is not there"),
-        ({"path": "/broken", "status": 500, "json": {"a": 1}}, "FAIL", "it is no JSON"),
-        ({"path": "/hangs", "seconds": 0.2}, "FAIL", "took the connection and did not answer within 0.2 s"),
+        ({"path": "/health", "headers": {"x-build": "7"}}, "FAIL", "its header x-build is missing"),
+        ({"path": "/health", "json": {"status": "down"}}, "FAIL", "status is 'up', not 'down'"),
+        ({"path": "/health", "json": {"checks[0].ok": 1}}, "FAIL", "checks[0].ok is True, not 1"),
+        ({"path": "/health", "json": {"checks[0].open": False}}, "FAIL", "checks[0].open is 0, not False"),
+        ({"path": "/health", "json": {"checks[1].ok": True}}, "FAIL", "checks[1].ok is missing"),
+        ({"path": "/health", "json": {"gone": None}}, "FAIL", "gone is missing"),
+        ({"path": "/broken", "status": 500, "json": {"a": 1}}, "FAIL", "it is not JSON"),
+        ({"path": "/hangs", "seconds": 0.2}, "FAIL", "accepted the connection but did not answer within 0.2 s"),
         ({"path": "/drips", "seconds": 0.2}, "FAIL", "did not answer within 0.2 s"),
     ],
 )
@@ -207,7 +207,7 @@ HISTOGRAM = {"status": "success", "data": {"resultType": "vector", "result": [{"
         ([Series("9", {"a": "1"}), Series("NaN", {"a": "2"})], {"at_most": 5}, "FAIL", "1 of 2 series"),
         (2.0, {"at_most": 1}, "FAIL", "must be at most 1 and are not: 2"),
         ([], {"at_most": 5}, "UNKNOWN", "no series has a sample of the last 300 s"),
-        ([Series("NaN")], {"at_most": 5}, "UNKNOWN", "no number (NaN, mostly 0 divided by 0)"),
+        ([Series("NaN")], {"at_most": 5}, "UNKNOWN", "not a number (NaN, mostly 0 divided by 0)"),
         ([Series("1"), Series("NaN", {"a": "2"})], {"at_most": 5}, "UNKNOWN", 'divided by 0): {a="2"}'),
         ([Series("1", age=90)], {"at_most": 5, "within": 60}, "UNKNOWN", "no series has a sample of the last 60 s"),
         ([Series("1", age=90)], {"at_most": 5, "within": 120}, "PASS", "1 in 1 series"),
@@ -337,7 +337,7 @@ def test_a_query_that_the_metrics_server_refuses_is_known_beforehand(real: Check
     good, bad = (MetricKeys(kind="metric", title="x", query=query, at_most=1) for query in ("up", "sum(up"))
 
     assert beforehand(real, good) == ("PASS", "the query gives 0 series now")
-    assert beforehand(real, bad) == ("FAIL", "its query is refused: 1:7: parse error: unclosed left parenthesis")
+    assert beforehand(real, bad) == ("FAIL", "the server refuses the query: 1:7: parse error: unclosed left parenthesis")
     metrics.token = "another"
     with pytest.raises(AdapterError, match="answered 401"):
         beforehand(real, good)
@@ -352,7 +352,7 @@ def test_a_query_that_the_metrics_server_refuses_is_known_beforehand(real: Check
         ({"kind": "http"}, "it must have either an endpoint or a url"),
         ({"kind": "http", "endpoint": "shop", "url": "http://a.test"}, "it must have either an endpoint or a url"),
         ({"kind": "http", "url": "http://a.test/x", "path": "/y"}, "a url has its own path"),
-        ({"kind": "http", "url": "http://u:p@a.test/x"}, "it holds a user or a password"),
+        ({"kind": "http", "url": "http://u:p@a.test/x"}, "it has a user or a password"),
         ({"kind": "http", "url": "ftp://a.test"}, "url"),
         ({"kind": "http", "endpoint": "shop", "path": "health"}, "path"),
         ({"kind": "http", "endpoint": "shop", "status": 700}, "status"),

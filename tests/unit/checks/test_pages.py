@@ -1,4 +1,4 @@
-"""The checks of an API and of the pages that show it, made against what is in memory."""
+"""The checks of an API and of the pages that show it, made against fakes in memory."""
 
 import json
 from collections.abc import Callable
@@ -122,13 +122,13 @@ def page(**changed: Any) -> Callable[[str], Visit]:
     [
         ("frontend-displays-media", {}, "PASS", "all 1 media are shown"),
         ("frontend-displays-media", {"media": []}, "FAIL", "1 of 1 media are not shown, such as /media/1.png"),
-        ("frontend-displays-media", {"text": "Content unavailable"}, "FAIL", "“Content unavailable” stands on it 1 times"),
+        ("frontend-displays-media", {"text": "Content unavailable"}, "FAIL", "it has “Content unavailable” 1 times"),
         ("no-console-errors", {}, "PASS", "no error"),
         ("no-console-errors", {"errors": [ConsoleError("HTTP 404", f"{SITE}/x.js")]}, "FAIL", f"HTTP 404 ({SITE}/x.js)"),
         ("thread-loads", {}, "PASS", "2 items shown"),
         ("thread-loads", {"ready_state": ""}, "PASS", "2 items shown"),
         ("thread-loads", {"items": 1}, "FAIL", "1 items of 2"),
-        ("thread-loads", {"ready_state": None}, "FAIL", "did not get ready (no sign of it)"),
+        ("thread-loads", {"ready_state": None}, "FAIL", "did not get ready (no sign of readiness)"),
         ("thread-loads", {"ready_state": "error"}, "FAIL", "did not get ready (error)"),
         ("media-renders", {}, "PASS", "1 of 1 rendered"),
         (
@@ -187,7 +187,7 @@ PAGE_CHECKS = ["frontend-displays-media", "no-console-errors", "thread-loads", "
 
 
 @pytest.mark.parametrize("name", PAGE_CHECKS)
-def test_a_page_that_cannot_be_looked_at_is_unknown(checked: CheckContext, name: str) -> None:
+def test_a_page_that_cannot_be_visited_is_unknown(checked: CheckContext, name: str) -> None:
     def refused(url: str) -> Visit:
         raise ConnectionRefusedError("refused")
 
@@ -339,7 +339,7 @@ def test_a_page_may_be_compared_with_what_the_api_serves(
     assert check(paginated, name).status == status
 
 
-def test_a_page_may_go_on_to_what_the_api_serves_next(paginated: CheckContext) -> None:
+def test_a_page_may_continue_with_what_the_api_serves_next(paginated: CheckContext) -> None:
     said(paginated, rows="served")
     serves(paginated, 1, 2, of=20, nextCursor="x")
     given(paginated.context, browser=MemoryBrowser(page(**shown(1, 2, of=25))))
@@ -349,7 +349,7 @@ def test_a_page_may_go_on_to_what_the_api_serves_next(paginated: CheckContext) -
 
 @pytest.mark.parametrize("name", ["thread-loads", "frontend-displays-media", "frontend-shows-served"])
 @pytest.mark.parametrize("answer", [Answer.of(503, ""), NOT_JSON, Answer.of(200, '{"errors": [1], "messages": []}')])
-def test_what_the_api_does_not_tell_is_unknown_of_the_page_too(paginated: CheckContext, name: str, answer: Answer) -> None:
+def test_what_the_api_does_not_serve_is_unknown_of_the_page_too(paginated: CheckContext, name: str, answer: Answer) -> None:
     said(paginated, rows="served")
     given(paginated.context, http=MemoryHttp(lambda url, token: answer), browser=MemoryBrowser(page(**shown(1, of=20))))
 

@@ -27,7 +27,7 @@ class Sampled(CheckContext):
 
 
 class Site:
-    """A page whose bundle the test changes, in a browser that keeps what it was told to."""
+    """A page whose bundle the test changes, in a browser that caches as instructed."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -37,7 +37,7 @@ class Site:
         spec = PageReturningKeys(kind="page_returning", title="Returning users get the new bundle")
         context.plan = context.plan.model_copy(update={"checks": {**context.plan.checks, NAME: spec}})
 
-    def looked_at(self, round_name: str) -> Result:
+    def visited(self, round_name: str) -> Result:
         (found,) = checks.run([NAME], Sampled(self.context, round_name, SINCE))
         return found
 
@@ -51,43 +51,43 @@ def site(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 def test_a_browser_that_keeps_the_old_bundle_fails_by_its_name(site: Site) -> None:
     site.browser.keeps = True
-    site.looked_at("before")
+    site.visited("before")
     site.bundle = NEW
 
-    found = site.looked_at("after")
+    found = site.visited("after")
 
     assert (found.status, "/app.1.js, /app.2.js" in found.summary) == (Status.FAIL, True)
 
 
 @pytest.mark.parametrize("bundle", [NEW, {"/app.1.js": "new"}], ids=["another name", "the same name"])
 def test_a_browser_that_asks_again_passes(site: Site, bundle: dict[str, str]) -> None:
-    site.looked_at("before")
+    site.visited("before")
     site.bundle = bundle
 
-    assert site.looked_at("after").status is Status.PASS
+    assert site.visited("after").status is Status.PASS
 
 
 def test_the_same_name_with_old_content_fails(site: Site) -> None:
     site.browser.keeps = True
-    site.looked_at("before")
+    site.visited("before")
     site.bundle = {"/app.1.js": "new"}
 
-    assert site.looked_at("after").status is Status.FAIL
+    assert site.visited("after").status is Status.FAIL
 
 
 def test_without_a_visit_from_before_it_is_unknown(site: Site) -> None:
-    assert site.looked_at("after").status is Status.UNKNOWN
+    assert site.visited("after").status is Status.UNKNOWN
 
 
-def test_a_page_without_scripts_tells_nothing(site: Site) -> None:
+def test_a_page_without_scripts_shows_nothing(site: Site) -> None:
     site.bundle = {}
-    site.looked_at("before")
+    site.visited("before")
 
-    assert site.looked_at("after").status is Status.UNKNOWN
+    assert site.visited("after").status is Status.UNKNOWN
 
 
 def test_the_profile_is_private_and_no_part_of_the_run_folder(site: Site, tmp_path: Path) -> None:
-    site.looked_at("before")
+    site.visited("before")
     profile = profiles.of(site.context.folder.path)
 
     assert profile is not None
@@ -97,7 +97,7 @@ def test_the_profile_is_private_and_no_part_of_the_run_folder(site: Site, tmp_pa
 
 @pytest.mark.parametrize(("status", "is_kept"), [("failed", True), ("verified", False), ("ended", False)])
 def test_the_next_start_removes_the_profile_of_a_run_that_has_ended(site: Site, status: str, is_kept: bool) -> None:
-    site.looked_at("before")
+    site.visited("before")
     Journal(site.context.folder.journal_path).append("outcome", status=status, exit_code=0, summary="so")
 
     profiles.sweep()
@@ -107,7 +107,7 @@ def test_the_next_start_removes_the_profile_of_a_run_that_has_ended(site: Site, 
 
 
 def test_the_profile_of_a_run_whose_folder_is_gone_is_removed(site: Site) -> None:
-    site.looked_at("before")
+    site.visited("before")
     os.rename(site.context.folder.path, site.context.folder.path.with_name("moved"))
 
     profiles.sweep()

@@ -225,12 +225,12 @@ def test_pages_are_followed_by_the_header_link() -> None:
 @pytest.mark.parametrize(
     ("following", "why"),
     [
-        pytest.param("http://elsewhere/m", "no further page", id="another server is not given the token"),
+        pytest.param("http://elsewhere/m", "not lead to a further page", id="another server is not given the token"),
         pytest.param("/m?a=1", "do not end", id="pages go round"),
-        pytest.param(True, "no further page", id="true is no cursor"),
+        pytest.param(True, "not lead to a further page", id="true is no cursor"),
     ],
 )
-def test_pages_that_cannot_be_followed_are_said_to_be_unread(following: object, why: str) -> None:
+def test_pages_that_cannot_be_followed_are_reported_as_unread(following: object, why: str) -> None:
     served = paged({"http://api/m?a=1": {"messages": BOTH, "next": following}}, NextPage(at="next"))
 
     assert (len(served.items), why in served.more) == (2, True)

@@ -141,12 +141,12 @@ def test_the_texts_of_a_field_are_unknown_where_the_api_does_not_answer(texts: C
     assert shows(texts, [{"field": "body"}], "one")[0] == "UNKNOWN"
 
 
-def test_of_what_the_api_serves_a_column_tells_nothing(texts: CheckContext) -> None:
+def test_a_column_says_nothing_about_what_the_api_serves(texts: CheckContext) -> None:
     api(texts.context, items({"id": 1}), items())
 
     status, said = shows(texts, [{"column": "content"}], "one", rows="served")
 
-    assert (status, "name a field" in said) == ("UNKNOWN", True)
+    assert (status, "name one of their fields" in said) == ("UNKNOWN", True)
 
 
 def test_a_plan_that_names_no_text_is_unknown(texts: CheckContext) -> None:

@@ -12,7 +12,7 @@ from runbook_lib.errors import Declined, JournalError, ParametersError, RunbookE
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.rehearsal.rehearse import Line
 
-from ...support.commands import Command, raising
+from ...support.commands import Command, raising, words
 from ...support.places import PLAN, TARGET
 
 PLANNED = ["plan", "--plan", str(PLAN), "--target", str(TARGET)]
@@ -82,9 +82,7 @@ def test_a_choice_that_the_plan_does_not_offer_makes_no_run(
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_run_whose_type_was_never_chosen_cannot_be_carried_out(
-    runbook: Command, opened: Callable[[str], RunFolder]
-) -> None:
+def test_a_run_whose_type_was_never_chosen_cannot_be_executed(runbook: Command, opened: Callable[[str], RunFolder]) -> None:
     code, _, err = runbook("run", opened("").path)
 
     assert (code, "Safe next:" in err) == (2, True)
@@ -120,12 +118,12 @@ def test_a_usage_error_is_json_where_json_was_asked_for(runbook: Command) -> Non
     assert (code, json.loads(out or "{}").get("exit_code")) == (2, 2)
 
 
-def test_an_interrupt_exits_with_4_and_says_how_to_go_on(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_exits_with_4_and_says_how_to_resume(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runbook_lib.run.lifecycle.read", raising(KeyboardInterrupt()))
 
     code, _, err = runbook("status", "x")
 
-    assert (code, "the same command goes on" in err) == (4, True)
+    assert (code, "Repeat the command to resume." in err) == (4, True)
 
 
 def test_a_secret_in_an_error_is_not_printed(runbook: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +136,7 @@ def test_a_secret_in_an_error_is_not_printed(runbook: Command, monkeypatch: pyte
 # --- the matrix
 
 
-def test_the_matrix_fails_where_a_fault_is_not_told_by_its_own_check_alone(
+def test_the_matrix_fails_where_a_fault_does_not_fail_its_own_check_alone(
     runbook: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = load_plan(PLAN)
@@ -165,7 +163,7 @@ def test_a_rehearsal_of_a_migration_needs_before_and_migration(runbook: Command,
     code, _, error = runbook("rehearse", *options)
 
     assert code == 2
-    assert "--before and --migration go together" in error
+    assert "Name both --before and --migration" in words(error)
 
 
 def test_a_rehearsal_of_a_migration_needs_files_that_are_there(runbook: Command) -> None:

@@ -57,14 +57,14 @@ def test_the_time_may_be_another_and_is_kept_in_utc(runbook: Command, folder: Ru
     ("given", "said"),
     [
         (("--step", "build-moon", "--done", *ADD), "no step 'build-moon'"),
-        (("--step", "build-frontend", *ADD), "Say --done or --failed"),
+        (("--step", "build-frontend", *ADD), "Name --done or --failed"),
         (("--step", "build-frontend", "--done", "--note", " ", "--operator", "Kim"), "--note is empty"),
-        (("--step", "build-frontend", "--done", *ADD, "--at", "at noon"), "is no time"),
+        (("--step", "build-frontend", "--done", *ADD, "--at", "at noon"), "is not a time"),
         (("--step", "build-frontend", "--done", *ADD, "--at", "2026-05-01T03:20:00"), "without its offset"),
         (("--step", "build-frontend", "--done", *ADD, "--at", "2001-01-01T00:00:00Z"), "before the run began"),
         (
             ("--step", "build-frontend", "--done", *ADD, "--at", (datetime.now(UTC) + timedelta(days=1)).isoformat()),
-            "still to come",
+            "in the future",
         ),
     ],
 )
@@ -82,4 +82,4 @@ def test_a_run_that_was_ended_takes_no_more(runbook: Command, folder: RunFolder)
     Journal(folder.journal_path).append("ended", reason="nobody goes on", by="Dana")
     code, _, errors = runbook("journal", "add", folder.path, "--step", "build-frontend", "--done", *ADD)
 
-    assert (code, "ended for good" in errors) == (2, True)
+    assert (code, "ended permanently" in errors) == (2, True)

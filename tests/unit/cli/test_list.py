@@ -9,13 +9,13 @@ import pytest
 from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 
-from ...support.commands import Command
+from ...support.commands import Command, words
 from ...support.rehearsals import NOW, record
 
 
 @pytest.fixture
 def outputs(folder: RunFolder) -> Path:
-    """A run that goes on, and the record of an older rehearsal."""
+    """A run in progress, and the record of an older rehearsal."""
     kept = folder.path.parent / "records"
     kept.mkdir()
     (kept / "older.json").write_text(record(NOW, name="older", at=NOW - timedelta(days=400)).text())
@@ -106,4 +106,4 @@ def test_a_file_that_is_no_record_is_refused(runbook: Command, tmp_path: Path, f
 
     code, _, errors = runbook("diff", tmp_path / "notes.json", folder.path)
 
-    assert (code, "cannot be read as the record of a rehearsal" in errors) == (2, True)
+    assert (code, "cannot be read as a rehearsal record" in words(errors)) == (2, True)

@@ -12,27 +12,27 @@ from runbook_lib.results import Status
 from runbook_lib.run import Run, engine
 from runbook_lib.steps import Effect
 
-from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, raising, result, told
+from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, kinds_of, raising, result
 
 
 def test_the_start_is_on_record_before_the_step_is_applied(approved: Run, step: Tiny) -> None:
     seen: list[list[str]] = []
-    step.action = lambda: seen.append(told(approved))
+    step.action = lambda: seen.append(kinds_of(approved))
 
     done = engine.apply(approved, FIRST)
 
-    assert (seen, told(approved)) == ([["started"]], ["started", "applied"])
+    assert (seen, kinds_of(approved)) == ([["started"]], ["started", "applied"])
     assert (done.how, done.outcome, approved.context.state.step(FIRST).outcome) == ("done", {"rows": 3}, {"rows": 3})
 
 
 @pytest.mark.parametrize("error", [BROKEN, OSError("disk full")], ids=["of the runbook", "of the system"])
-def test_an_error_is_on_record_and_told_with_state_and_remedy(approved: Run, step: Tiny, error: Exception) -> None:
+def test_an_error_is_recorded_and_shown_with_state_and_remedy(approved: Run, step: Tiny, error: Exception) -> None:
     step.action = raising(error)
 
     with pytest.raises(StepFailed) as failed:
         engine.apply(approved, FIRST)
 
-    assert (told(approved), approved.state.step(FIRST).status) == (["started", "failed"], "failed")
+    assert (kinds_of(approved), approved.state.step(FIRST).status) == (["started", "failed"], "failed")
     assert all((failed.value.what, failed.value.where, failed.value.state, failed.value.safe_next))
 
 
@@ -46,13 +46,13 @@ def test_the_state_and_remedy_of_the_error_itself_are_kept(approved: Run, step: 
     assert (told_so.where, told_so.state, told_so.safe_next) == ("the tool", "Half of it is there.", "Mend it.")
 
 
-def test_an_interrupt_is_on_record_and_goes_on(approved: Run, step: Tiny) -> None:
+def test_an_interrupt_is_recorded_and_propagates(approved: Run, step: Tiny) -> None:
     step.action = raising(KeyboardInterrupt())
 
     with pytest.raises(KeyboardInterrupt):
         engine.apply(approved, FIRST)
 
-    assert told(approved) == ["started", "failed"]
+    assert kinds_of(approved) == ["started", "failed"]
     assert "KeyboardInterrupt" in approved.state.step(FIRST).error
 
 
@@ -77,10 +77,10 @@ def test_an_interrupt_that_the_kernel_only_notes_reaches_a_step(approved: Run, s
 def test_a_step_whose_verification_does_not_pass_stops_the_run(approved: Run, step: Tiny, status: Status) -> None:
     step.found = status
 
-    with pytest.raises(StepFailed, match=f"its verification says: It is there: {status}"):
+    with pytest.raises(StepFailed, match=f"its verification found: It is there: {status}"):
         engine.apply(approved, FIRST)
 
-    assert (told(approved), approved.state.step(FIRST).is_done) == (["started", "applied", "failed"], False)
+    assert (kinds_of(approved), approved.state.step(FIRST).is_done) == (["started", "applied", "failed"], False)
 
 
 def test_what_is_found_done_is_verified_too(approved: Run, step: Tiny) -> None:
@@ -141,7 +141,7 @@ def test_a_failed_step_is_tried_again_though_a_later_one_was_begun(approved: Run
 # --- waivers
 
 
-def test_a_waived_step_that_fails_lets_the_run_go_on_and_is_not_done(approved: Run, step: Tiny) -> None:
+def test_a_waived_step_that_fails_lets_the_run_continue_and_is_not_done(approved: Run, step: Tiny) -> None:
     approved.waive(FIRST, "the frontend host is gone")
     step.action = raising(BROKEN)
 
@@ -177,7 +177,7 @@ def test_only_one_process_acts_in_a_run(approved: Run, step: Tiny, act: Callable
     ):
         act(approved, FIRST)
 
-    assert (step.calls, told(approved)) == ([], [])
+    assert (step.calls, kinds_of(approved)) == ([], [])
 
 
 def test_what_another_process_has_done_meanwhile_is_taken_in(approved: Run, step: Tiny) -> None:

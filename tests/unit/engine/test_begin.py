@@ -9,7 +9,7 @@ from runbook_lib.run import Run, engine
 from runbook_lib.run.approval import bound
 from runbook_lib.steps import Effect
 
-from ...support.tiny import BROKEN, FIRST, Tiny, raising, result, told
+from ...support.tiny import BROKEN, FIRST, Tiny, kinds_of, raising, result
 
 
 def test_what_is_done_is_found_and_left_alone(approved: Run, step: Tiny) -> None:
@@ -17,7 +17,7 @@ def test_what_is_done_is_found_and_left_alone(approved: Run, step: Tiny) -> None
 
     done = engine.apply(approved, FIRST)
 
-    assert (done.how, step.calls, told(approved)) == ("already done: looked", ["probe", "verify"], ["found"])
+    assert (done.how, step.calls, kinds_of(approved)) == ("already done: looked", ["probe", "verify"], ["found"])
 
 
 def test_what_is_found_done_needs_no_approval(run: Run, step: Tiny) -> None:
@@ -26,13 +26,13 @@ def test_what_is_found_done_needs_no_approval(run: Run, step: Tiny) -> None:
     assert engine.apply(run, FIRST).how == "already done: looked"
 
 
-def test_a_step_that_cannot_be_told_is_not_begun(approved: Run, step: Tiny) -> None:
+def test_a_step_whose_state_is_unknown_is_not_begun(approved: Run, step: Tiny) -> None:
     step.effect = Effect.UNKNOWN
 
     with pytest.raises(UnknownOutcome, match="is unknown: looked"):
         engine.apply(approved, FIRST)
 
-    assert (step.calls, told(approved)) == (["probe"], ["refused"])
+    assert (step.calls, kinds_of(approved)) == (["probe"], ["refused"])
 
 
 def test_a_step_that_cannot_be_probed_is_not_begun(approved: Run, step: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_a_step_that_cannot_be_probed_is_not_begun(approved: Run, step: Tiny, mo
     with pytest.raises(RunbookError, match="The tool broke"):
         engine.apply(approved, FIRST)
 
-    assert (step.calls, told(approved)) == ([], ["refused"])
+    assert (step.calls, kinds_of(approved)) == ([], ["refused"])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_step_begun_without_an_outcome_is_probed_first(
     assert (step.calls, approved.state.step(FIRST).status) == (calls, status)
 
 
-def test_a_step_begun_without_an_outcome_that_cannot_be_told_stays_unknown(approved: Run, step: Tiny) -> None:
+def test_a_begun_step_whose_outcome_cannot_be_determined_stays_unknown(approved: Run, step: Tiny) -> None:
     approved.journal.append("started", step=FIRST, title=step.title)
     step.effect = Effect.UNKNOWN
 
@@ -82,14 +82,14 @@ def test_without_an_approval_nothing_is_applied(run: Run, step: Tiny) -> None:
     with pytest.raises(Declined, match="has no approval"):
         engine.apply(run, FIRST)
 
-    assert (step.calls, told(run)) == (["probe"], [])
+    assert (step.calls, kinds_of(run)) == (["probe"], [])
 
 
 def test_what_has_drifted_since_the_preview_is_not_approved(run: Run, step: Tiny) -> None:
     digest, _ = run.previews()
     step.facts = {"database": "another"}
 
-    with pytest.raises(Declined, match="has drifted: database was 'd', is 'another'"):
+    with pytest.raises(Declined, match="has drifted since its preview: database was 'd', is 'another'"):
         run.approve(digest, "Dana")
 
     assert run.state.approved == ""
@@ -105,13 +105,13 @@ def test_only_the_digest_of_a_preview_can_be_approved(run: Run, step: Tiny) -> N
 def test_what_has_drifted_since_the_approval_is_not_applied(approved: Run, step: Tiny) -> None:
     step.facts = {"database": "another"}
 
-    with pytest.raises(PreconditionError, match="has drifted: database was 'd', is 'another'"):
+    with pytest.raises(PreconditionError, match="has drifted since its approval: database was 'd', is 'another'"):
         engine.apply(approved, FIRST)
 
-    assert (step.calls, told(approved)) == (["probe"], [])
+    assert (step.calls, kinds_of(approved)) == (["probe"], [])
 
 
-def test_a_half_done_step_goes_on_though_its_own_work_shows_in_the_preview(approved: Run, step: Tiny) -> None:
+def test_a_half_done_step_resumes_though_the_preview_shows_its_own_work(approved: Run, step: Tiny) -> None:
     step.effect, step.facts = Effect.HALF_DONE, {"database": "another"}
 
     assert engine.apply(approved, FIRST).how == "resumed and completed"
@@ -126,10 +126,10 @@ def test_a_precondition_that_is_not_positively_verified_stops(
     with pytest.raises(error, match="Not positively verified"):
         engine.apply(approved, FIRST)
 
-    assert (step.calls, told(approved)) == (["probe"], ["refused"])
+    assert (step.calls, kinds_of(approved)) == (["probe"], ["refused"])
 
 
-def test_what_was_looked_at_before_a_step_is_no_proof_of_what_it_did(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_from_before_a_step_does_not_prove_the_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Tiny("clear-backfill", run)
     step.wanted, step.action = [result(Status.PASS)], raising(BROKEN)
     monkeypatch.setattr(run_module, "steps_of", lambda context: {step.name: step})
@@ -158,7 +158,7 @@ def test_a_step_that_would_leave_a_service_outside_the_table_is_refused(run: Run
     with pytest.raises(PreconditionError, match=r"refused by the plan's compatibility table: .*feature's code.*data from"):
         engine.apply(run, step.name)
 
-    assert (step.calls, told(run, step.name)) == (["probe"], [])
+    assert (step.calls, kinds_of(run, step.name)) == (["probe"], [])
 
 
 def test_an_undo_that_would_leave_a_service_outside_the_table_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

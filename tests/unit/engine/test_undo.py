@@ -7,7 +7,7 @@ from runbook_lib.results import Status
 from runbook_lib.run import Run, engine
 from runbook_lib.steps import Effect
 
-from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, raising, told
+from ...support.tiny import BROKEN, FIRST, SECOND, Tiny, kinds_of, raising
 
 
 def test_undo_puts_back_what_the_step_left(approved: Run, step: Tiny) -> None:
@@ -16,7 +16,7 @@ def test_undo_puts_back_what_the_step_left(approved: Run, step: Tiny) -> None:
     done = engine.undo(approved, FIRST)
 
     assert (done.how, done.outcome, step.effect) == ("undone", {"put back": 3}, Effect.NOT_DONE)
-    assert (told(approved), approved.state.step(FIRST).status) == (["started", "applied", "started", "undone"], "undone")
+    assert (kinds_of(approved), approved.state.step(FIRST).status) == (["started", "applied", "started", "undone"], "undone")
 
 
 def test_what_was_undone_can_be_applied_again(approved: Run) -> None:
@@ -67,7 +67,7 @@ def test_what_this_run_did_can_be_undone_though_verified_only_later(approved: Ru
 
 
 @pytest.mark.parametrize("effect", [Effect.DONE, Effect.HALF_DONE, Effect.UNKNOWN])
-def test_what_a_later_step_stands_on_is_not_undone_before_that(
+def test_a_step_that_a_later_one_needs_is_not_undone_before_that(
     approved: Run, step: Tiny, steps: dict[str, Tiny], effect: Effect
 ) -> None:
     engine.apply(approved, FIRST)
@@ -76,7 +76,7 @@ def test_what_a_later_step_stands_on_is_not_undone_before_that(
         engine.apply(approved, SECOND)
     steps[SECOND].effect = effect
 
-    with pytest.raises(Declined, match="cannot be undone while later steps stand") as declined:
+    with pytest.raises(Declined, match="cannot be undone while later steps depend") as declined:
         engine.undo(approved, FIRST)
 
     assert f"({SECOND})" in declined.value.safe_next

@@ -15,7 +15,7 @@ def test_each_open_point_has_its_line_its_key_and_its_question() -> None:
     assert [str(each) for each in open_points(text)] == ["line 2, a.b c: which one", "line 3, d.0: how many"]
 
 
-def test_the_question_may_stand_above_on_several_lines() -> None:
+def test_the_question_may_be_above_on_several_lines() -> None:
     text = "a: 1\n# from the log\n# decide: which one,\n#   of two\nb: null\nc: null\n"
 
     assert [str(each) for each in open_points(text)] == ["line 5, b: which one, of two"]

@@ -108,7 +108,7 @@ def test_a_draft_that_fails_ends_the_job(tmp_path: Path, file: str) -> None:
 
 
 @BOTH
-def test_a_draft_that_asks_goes_on_to_where_the_junit_file_says_so(tmp_path: Path, file: str) -> None:
+def test_a_draft_that_asks_still_leads_to_a_rehearsal(tmp_path: Path, file: str) -> None:
     calls = Calls(tmp_path, "Serve fees\n\nSHOP-41")
     done = Job(calls.clone, {**calls.environment, "FAILS": "4"}).run(file)
 

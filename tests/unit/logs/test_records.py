@@ -1,4 +1,4 @@
-"""A stack trace is one error with its lines; errors of one kind are told by what they say."""
+"""A stack trace is one error with its lines; errors of one kind are recognised by their message."""
 
 from textwrap import dedent
 
@@ -246,7 +246,7 @@ def test_a_long_line_takes_no_long_time(line: str) -> None:
     assert process_time() - begun < 5
 
 
-def test_only_the_named_formats_look() -> None:
+def test_only_the_named_formats_are_tried() -> None:
     (found,) = records(["ERROR x"], ["json", "access"])
 
     assert (found.severity, found.format) == (Severity.NO_ERROR, "")
