@@ -194,8 +194,9 @@ def test_the_banner_follows_the_run(execute: Execute) -> None:
     opened = done(execute, "run = seated()")
     steps = len(load_plan(PLAN).steps_of("frontend", "A"))
     assert opened.says(f"step 1 of {steps}: ")
+    assert opened.says("since opened")
 
     cell = execute(APPLY)
     cell.until(lambda: cell.idle)
 
-    assert cell.says(f"step 2 of {steps}: ")
+    assert cell.says("since the first step")
