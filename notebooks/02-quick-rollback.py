@@ -214,7 +214,7 @@ await apply(run, "release-after-frontend")
 #
 # The checks:
 #
-# - All services run, in the wanted version.
+# - All services run, in the expected version.
 # - The API returns mediaUrl.
 # - The frontend shows the media that mediaUrl names.
 # - No errors in the browser's console.

@@ -420,7 +420,7 @@ await compare(run)
 #
 # The checks:
 #
-# - All services run, in the wanted version.
+# - All services run, in the expected version.
 # - The schema is what this rollback leaves.
 # - The API returns mediaUrl.
 # - The API returns no attachments, or empty ones.

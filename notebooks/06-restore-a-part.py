@@ -160,7 +160,7 @@ await apply(run, "restore-media-url")
 #
 # The checks:
 #
-# - All services run, in the wanted version.
+# - All services run, in the expected version.
 # - media_url still holds what the backup holds.
 # - The API returns mediaUrl.
 # - The message thread loads.

@@ -73,7 +73,7 @@ class Browser(Protocol):
         """Begin to start, so that the first visit need not wait; with a `profile`, for the next visit of who returns."""
 
     def visit(self, pages: Sequence[Destination], look: Look, profile: Path | None = None) -> list[Visit | AdapterError]:
-        """Open all pages at once and tell what each shows, or why it could not be looked at. Read-only.
+        """Open all pages at once; return what each shows, or why it could not be opened. Read-only.
 
         A page that does not get ready is reported so. Each new visitor has a browser that knows nothing; who returns has
         what earlier such visits left in the folder of the `profile`: its cache and its service workers.
@@ -94,7 +94,7 @@ class MemoryBrowser:
 
     def __init__(self, page: Callable[[str], Visit]) -> None:
         self._page = page
-        self.keeps = False  # whether a profile goes on showing a page as it saw it first, as a stale cache does
+        self.keeps = False  # whether a profile keeps showing a page as it saw it first, as a stale cache does
         self._seen: dict[tuple[str, Path | None], Visit] = {}
 
     def warm(self, profile: Path | None = None) -> None:

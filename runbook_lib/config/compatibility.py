@@ -166,7 +166,7 @@ def contradictions(plan: Combined) -> dict[str, str]:
     for name, kind in plan.types.items():
         if kind.carried_out_as and not alone(plan, kind.changes):
             found[name] = (
-                f"types.{name} is carried out as {kind.carried_out_as}, though the compatibility table allows to change "
+                f"types.{name} is executed as {kind.carried_out_as}, though the compatibility table allows to change "
                 f"{' and '.join(kind.changes)} alone"
             )
         for option in list(kind.options) or ([""] if kind.steps else []):

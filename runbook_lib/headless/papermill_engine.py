@@ -16,7 +16,7 @@ from papermill.log import logger
 
 from runbook_lib.errors import RunbookError, cause
 from runbook_lib.headless.kernel import started
-from runbook_lib.system.signals import ending_signals_raise, ending_signals_tell
+from runbook_lib.system.signals import ending_signals_raise, ending_signals_report
 
 CELL_GRACE = 60  # seconds that an interrupted cell has for its `finally`
 EXIT_LOOK = 0.02  # seconds between two looks whether the kernel has exited
@@ -107,14 +107,14 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     async def _async_cell(self, cell: Any, index: int) -> None:
-        """Execute a cell; an ending signal meanwhile ends the wait alone, so that those who read for the cell go on.
+        """Execute a cell; an ending signal meanwhile ends the wait alone, so that those who read for the cell continue.
 
         Raises:
             KeyboardInterrupt: That signal came.
         """
         came = asyncio.get_running_loop().create_future()
         executed = asyncio.ensure_future(self.async_execute_cell(cell, index))
-        with ending_signals_tell(lambda number: came.get_loop().call_soon_threadsafe(_set_first, came, number)):
+        with ending_signals_report(lambda number: came.get_loop().call_soon_threadsafe(_set_first, came, number)):
             await asyncio.wait([executed, came], return_when=asyncio.FIRST_COMPLETED)
         if came.done():
             raise _interrupt(came.result())

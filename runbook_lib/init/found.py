@@ -83,6 +83,6 @@ class Folder:
 
 
 def within(where: str, command: Sequence[str]) -> Sequence[str]:
-    """Return a command as it runs from the top of the repository, where its file lies below it. Pure."""
+    """Return a command as it runs from the top of the repository, where its file is below it. Pure."""
     parent = Path(where).parent
     return command if parent == Path() or not command else ["sh", "-c", f"cd {parent} && {' '.join(command)}"]

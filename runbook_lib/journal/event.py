@@ -623,7 +623,7 @@ class Released(Fact, kind="released", timeline="{database}"):
     database: str
 
 
-# --- ways back
+# --- recovery and undo
 
 
 @dataclass(frozen=True)

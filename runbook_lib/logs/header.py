@@ -1,4 +1,4 @@
-"""What stands before the message of a line of text: times, names, numbers and the level. Pure."""
+"""Reads what precedes the message in a line of text: times, names, numbers and the level. Pure."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ HARMLESS = (  # the server's own volatile functions that leave nothing behind
 
 @dataclass(frozen=True)
 class Effects:
-    """What a trigger's function does, by its text, besides passing the row on."""
+    """Return what a trigger's function does, by its text, apart from passing the row on."""
 
     writes: frozenset[str] = frozenset()  # tables, by the names in the text
     sets: frozenset[str] = frozenset()  # columns of the row

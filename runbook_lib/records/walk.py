@@ -25,7 +25,7 @@ class WalkedStep(Model):
     kind: str
     """Its kind, "" where the plan cannot be read."""
     status: str
-    """How it stands, by the journal."""
+    """Its state, by the journal."""
     seconds: float | None
     """How long it took, null where it did not act."""
     volumes: dict[str, int]

@@ -15,7 +15,7 @@ _WHOSE = (
     r"|storage|subscription|license|deploy|client|app|application|consumer|session|admin|webhook|hmac|aes|rsa|ssh|jwt|priv|db"
     r"|database|integration|host|root|cipher|crypto|sas|bot|user|token|functions|ingestion|write|rest|server"
 )
-_STEMS = {  # stem -> kind, what goes on in the name, what has to stand before the stem
+_STEMS = {  # stem -> kind, what may follow in the name, what must precede the stem
     "passw": ("password", r"passw(?:or)?d", ""),
     "passp": ("password", r"passphrase", ""),
     "passc": ("password", r"passcode", ""),
@@ -50,7 +50,7 @@ _SUFFIX = re.compile(
     r"|ro|rw|read|write|enc(?:rypted)?|again|repeat|key))*s?",
     re.IGNORECASE,
 )
-_BEHIND = 40  # characters in which what has to stand before a stem is looked for
+_BEHIND = 40  # characters before a stem in which its prefix is searched for
 _NAMES = {
     stem: (kind, re.compile(after), re.compile(f"(?:{before})$") if before else None)
     for stem, (kind, after, before) in _STEMS.items()
@@ -182,7 +182,7 @@ class _Assigned(NamedTuple):
     text: str
     kind: str
     word: str  # the whole word that the name ends
-    line: str  # what stands before that word in its line
+    line: str  # what precedes that word in its line
     closing: str
     between: str
     place: int
@@ -236,7 +236,7 @@ def _value(a: _Assigned) -> Iterator[Span]:
         if a.sep.endswith("=") and (row := _ROW.match(a.text, a.place)) and not is_placeholder(row["value"]):
             yield Span(*row.span("value"))
     elif first in _QUOTED:
-        if a.closing or not _ENDS.match(a.text, a.place + 1):  # else the quote ends what the name stands in
+        if a.closing or not _ENDS.match(a.text, a.place + 1):  # else the quote ends the text that holds the name
             yield from _quoted(a, first)
     elif a.sep == "," or not first:
         return
@@ -326,7 +326,7 @@ def _is_said(a: _Assigned, value: str) -> bool:
 
 
 def _is_variable(a: _Assigned, value: str, is_spaced: bool) -> bool:
-    """Check whether what stands as the value is an expression of a program."""
+    """Check whether the value is an expression of a program."""
     if value.lower() == a.word.lower() or (is_spaced and _CALL.match(a.text, a.place)):
         return True
     return is_spaced and bool(_PATH.fullmatch(value)) and (value.lower() == value or bool(kind_of(value)))

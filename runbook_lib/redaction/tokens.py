@@ -56,7 +56,7 @@ def is_mixed(value: str, shortest: int = 6) -> bool:
 
 
 def is_token(value: str, bits: float = 3.0) -> bool:
-    """Check whether a value that no name stands next to looks drawn at random all the same. Pure."""
+    """Check whether a value without a name next to it looks drawn at random. Pure."""
     kinds = (str.isupper, str.islower, str.isdigit)
     return len(value) >= 20 and is_random(value, bits) and all(any(kind(c) for c in value) for kind in kinds)
 
@@ -161,7 +161,7 @@ def token_spans(text: str) -> Iterator[Span]:
 
 
 def _is_in_word(text: str, place: int) -> bool:
-    """Check whether a letter or digit stands before a place that belongs to no escaped line break."""
+    """Check whether a letter or digit, not part of an escaped line break, precedes a place."""
     before = text[place - 1 : place]
     return before.isalnum() and not (before in "nrt" and text[place - 2 : place - 1] == "\\")
 

@@ -13,13 +13,13 @@ HIDDEN = "[redacted]"
 SHORTEST = 6  # a shorter value would match ordinary text
 
 
-_CUT = re.compile(r"(?P<escape>\\+)(?P<hex>(?:u[0-9a-fA-F]{0,3})?)$")  # what stands before a place in an escape
+_CUT = re.compile(r"(?P<escape>\\+)(?P<hex>(?:u[0-9a-fA-F]{0,3})?)$")  # what precedes a place in an escape
 
 _BARE_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 
 
 class Span(NamedTuple):
-    """A part of a text, from `start` to before `end`; `quote` stands around what takes its place."""
+    """A part of a text, from `start` to before `end`; `quote` surrounds its replacement."""
 
     start: int
     end: int

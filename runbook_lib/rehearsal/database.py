@@ -88,7 +88,7 @@ class Database:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
     def let_runbook_create(self, connection: psycopg.Connection) -> None:
-        """Grant the runbook's role what it may do on this database besides its memberships. Changes the server."""
+        """Grant the runbook's role what it may do on this database beyond its memberships. Changes the server."""
         connection.execute(
             sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(self.name), sql.Identifier(self.runbook.name))
         )

@@ -216,7 +216,7 @@ def _histories(plan: Mapping[str, Any]) -> set[str]:
 def _tried(
     place: Scratch, migrations: Sequence[Path], decide: Mapping[str, Decision], only: str, plan: Mapping[str, Any]
 ) -> Trial:
-    """Return how it goes on a copy, refused where the net change leaves the option nothing to do."""
+    """Return how it proceeds on a copy, refused where the net change leaves the option nothing to do."""
     if only != DATA_ONLY:
         trial = tried(place, migrations, place.changing(), decide=decide)
         if only and not (trial.reversal.changes or trial.reversal.renames):

@@ -1,4 +1,4 @@
-"""The rehearsal of a release of one's own: a plan on the stack that a file describes, wherever that file lies."""
+"""The rehearsal of a release of one's own: a plan on the stack that a file describes, wherever that file is."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Server:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
 
     def answers(self) -> bool:
-        """Tell whether the superuser gets in. Read-only."""
+        """Check whether the superuser gets in. Read-only."""
         try:
             self.connect().close()
         except psycopg.OperationalError:

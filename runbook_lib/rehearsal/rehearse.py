@@ -82,7 +82,7 @@ def require_programs(stack_name: str = SAMPLE) -> None:
     require_chromium()
 
 
-def scenario_named(name: str, *besides: str) -> Scenario:
+def scenario_named(name: str, *others: str) -> Scenario:
     """Return the scenario of that name. Read-only.
 
     Raises:
@@ -92,7 +92,7 @@ def scenario_named(name: str, *besides: str) -> Scenario:
         raise ParametersError(
             f"There is no scenario {name!r}.",
             state="Nothing was started.",
-            safe_next=f"Name one of: {', '.join([*besides, *SCENARIOS])}.",
+            safe_next=f"Name one of: {', '.join([*others, *SCENARIOS])}.",
         )
     return SCENARIOS[name]
 

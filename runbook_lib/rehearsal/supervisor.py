@@ -75,11 +75,11 @@ class Supervisor:
             )
 
     def running(self, name: str) -> bool:
-        """Tell whether a service was started and lives. Read-only."""
+        """Check whether a service was started and lives. Read-only."""
         return self._state(name) == "RUNNING"
 
     def living(self, name: str) -> bool:
-        """Tell whether a service has a process, be it a stopping one. Read-only."""
+        """Check whether a service has a process, be it a stopping one. Read-only."""
         return self._state(name) in ("STARTING", "RUNNING", "STOPPING")
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:

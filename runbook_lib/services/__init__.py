@@ -301,7 +301,7 @@ class Images(Protocol):
             tag: The tag.
             folders: Folder -> what is read in its place, of build contexts and of the manager's own files.
             commit: What it is built from, which it is labelled with.
-            labels: Labels that it gets besides.
+            labels: Labels that it also gets.
             timeout: The seconds that it may take.
             memory: The bytes that each of its commands may hold; as much as there is, if None.
 

@@ -96,7 +96,7 @@ class ComposeImages:
     def use(self, name: str, image: str) -> list[str]:
         """Have the service's next containers made of an image, by the name that compose has for it; returns words for `up`.
 
-        Changes what that name stands for.
+        Changes the image that has that name.
         """
         self.tag(image, self._name(name))
         return ["--no-build"] if self.look.older else ["--no-build", "--pull", "never"]
@@ -123,7 +123,7 @@ def _context(name: str, context: str, folders: Mapping[Path, Path]) -> str:
     """Return the folder to build from in place of one; what is none, as an address, stays. Pure but for links.
 
     Raises:
-        AdapterError: It holds one of the folders that others stand for.
+        AdapterError: It holds one of the folders that others represent.
     """
     path = Path(context)
     if not path.is_absolute():

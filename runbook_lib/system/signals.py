@@ -89,13 +89,13 @@ def ending_signals_raise(error: Callable[[signal.Signals], BaseException] = _exi
 
 
 @contextmanager
-def ending_signals_tell(tell: Callable[[signal.Signals], object]) -> Iterator[None]:
-    """Call `tell` on SIGINT, SIGTERM and SIGHUP inside the block, and raise nothing.
+def ending_signals_report(report: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """Call `report` on SIGINT, SIGTERM and SIGHUP inside the block, and raise nothing.
 
     An event loop needs this: what is raised in it ends whichever task happens to be at work. Only the main thread can do
     so; a signal that was ignored stays ignored.
     """
-    with _handlers(lambda number, _: tell(signal.Signals(number)), (signal.SIGINT, *ENDING), keep_ignored=True):
+    with _handlers(lambda number, _: report(signal.Signals(number)), (signal.SIGINT, *ENDING), keep_ignored=True):
         yield
 
 

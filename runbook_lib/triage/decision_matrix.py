@@ -35,7 +35,7 @@ class RowFound:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Every row scored, the gravest match, and the type to go on with now: "" where nothing matches, or not yet."""
+    """Every row scored, the gravest match, and the type to choose now: "" where nothing matches, or not yet."""
 
     rows: list[RowFound]
     type: str
@@ -60,7 +60,7 @@ def checks_needed(plan: Plan) -> list[str]:
 def recommend(plan: Plan, results: Iterable[Result], words: Mapping[str, Word] | None = None) -> Recommendation:
     """Score each row of the plan's matrix by what the checks found; the gravest match, then the first, counts.
 
-    What somebody says of a symptom, by its name in `words`, stands against what was found.
+    What somebody says of a symptom, by its name in `words`, contradicts what was found.
 
     Where its action is not immediate, no type is recommended before that is done.
     """
@@ -96,7 +96,7 @@ def investigated(row: MatrixRow, results: Iterable[Result]) -> Verdict:
 
 
 def watched(row: MatrixRow, statuses: Sequence[Status], *, over: bool) -> Verdict | None:
-    """Return what a watch comes to after some rounds, given each round's verdict; None while it goes on.
+    """Return what a watch comes to after some rounds, given each round's verdict; None until it ends.
 
     It ends with the plan's number of failures in a row, or when its time is over; then only as many passes in a row, or
     nothing but passes, clear it.

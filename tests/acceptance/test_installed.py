@@ -19,6 +19,7 @@ from playwright.sync_api import expect, sync_playwright
 from runbook_lib.browser.chromium import launch_options
 
 from ..support.browser_seat import STEP, Served, seated
+from ..support.commands import words
 from ..support.places import PLAN, ROOT, TARGET
 from ..support.wheel import built
 
@@ -125,7 +126,7 @@ def test_plan_target_and_outputs_are_those_of_the_current_directory(plain: Insta
     (journal,) = runs(plain.folder)
 
     assert missing.returncode == 2
-    assert f"a relative path starts from {plain.folder}" in missing.stderr
+    assert f"a relative path starts from {plain.folder}" in words(missing.stderr)
     assert planned.returncode == 3  # no service of that target runs
     assert json.loads(journal.read_text().splitlines()[0])["data"]["plan_file"] == "mine.yaml"
     assert plain("status", f"outputs/{journal.parent.name}").returncode == 0
@@ -140,7 +141,7 @@ def test_the_sample_is_rolled_back_and_verified(rehearsing: Installed) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "full rollback with option A VERIFIED" in done.stdout
-    assert f"Report: outputs/{journal.parent.name}/report.html" in done.stdout
+    assert f"Report: outputs/{journal.parent.name}/report.html" in words(done.stdout)
     assert rehearsing("verify", str(journal.parent)).returncode == 0
     (suite,) = JUnitXml.fromfile(str(rehearsing.folder / "junit.xml"))
     assert (suite.name, suite.failures, suite.errors, suite.tests > 20) == ("rehearsal.all-media-missing", 0, 0, True)
@@ -153,8 +154,8 @@ def test_a_stack_whose_manager_is_missing_names_it_before_anything(rehearsing: I
     refused = rehearsing("rehearse", "--stack", "node", PATH=str(tmp_path))
 
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "There is no pm2" in refused.stderr
-    assert "npm install --global pm2" in refused.stderr
+    assert "There is no pm2" in words(refused.stderr)
+    assert "npm install --global pm2" in words(refused.stderr)
     assert runs(rehearsing.folder) == before
 
 

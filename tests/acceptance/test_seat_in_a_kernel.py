@@ -193,9 +193,10 @@ def test_the_hash_of_a_cells_outputs_is_that_of_what_it_showed(execute: Execute,
 def test_the_banner_follows_the_run(execute: Execute) -> None:
     opened = done(execute, "run = seated()")
     steps = len(load_plan(PLAN).steps_of("frontend", "A"))
-    assert opened.says(f"0 of {steps} steps done")
+    assert opened.says(f"step 1 of {steps}: ")
+    assert opened.says("since opened")
 
     cell = execute(APPLY)
     cell.until(lambda: cell.idle)
 
-    assert cell.says(f"1 of {steps} steps done")
+    assert cell.says("since the first step")

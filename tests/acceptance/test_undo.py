@@ -15,6 +15,7 @@ from runbook_lib.headless import conductor
 from runbook_lib.rehearsal.stack import Stack
 from runbook_lib.run import Run, engine
 
+from ..support.commands import words
 from ..support.stacks import as_previewed, asked
 
 ROWS = "SELECT m::text FROM messages m ORDER BY id"
@@ -45,7 +46,7 @@ def test_one_approval_undoes_a_verified_run_and_later_edits_stay(broken: Stack, 
     code, told = runbook("undo", run.folder.path)
     assert (code, told["refused"], told["undone"]) == (0, {}, [])
     assert told["steps"] == [*reversed([name for name in run.state.steps if run.state.step(name).begun_here])]
-    shown = CliRunner().invoke(commands, ["undo", str(run.folder.path)]).stdout
+    shown = words(CliRunner().invoke(commands, ["undo", str(run.folder.path)]).stdout)
     assert "1 rows that someone changed since keep their values" in shown
     assert f"runbook undo {run.folder.path} --approve {told['digest']}" in shown
     assert runbook("undo", run.folder.path, "--approve", "another")[0] == 1

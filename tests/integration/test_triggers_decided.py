@@ -149,7 +149,7 @@ def test_what_one_row_changes_elsewhere_is_seen_on_the_clone_and_counted(target:
 
     assert ended.exit_code == 0, ended.text
     assert "these triggers fire for each of 180 rows, 180 times, and for an undo: note (writes audit)" in words(ended.text)
-    assert "one row run through it changes besides: audit: 1 inserted" in words(ended.text)
+    assert "one row run through it also changes: audit: 1 inserted" in words(ended.text)
 
 
 @pytest.mark.newest

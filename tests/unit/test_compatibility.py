@@ -133,7 +133,7 @@ def test_a_type_says_why_it_is_not_executed_by_itself(plan: Plan, type_name: str
         pytest.param(
             "  - {code: feature, schema: feature, data: feature}",
             "  - {code: feature, schema: feature, data: feature}\n  - {code: feature, schema: feature, data: before}",
-            "types.data is carried out as full, though the compatibility table allows to change data alone",
+            "types.data is executed as full, though the compatibility table allows to change data alone",
             id="an expansion that is not needed",
         ),
         pytest.param(

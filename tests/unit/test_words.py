@@ -38,8 +38,10 @@ BANNED = {  # a word, and what to write
     r"besides": "also, next to",
     r"debts?": "pending cleanup",
 }
-BANNED_IN = ("README.md", "CHANGELOG.md", "docs", "benchmarks", ":!docs/reference.md")
-CODE = re.compile(r"`[^`]+`")
+BANNED_IN = ("README.md", "CHANGELOG.md", "docs", "benchmarks", "notebooks", "runbook_lib")
+# Code, and names that targets and run folders hold, which earlier versions read.
+NO_PROSE = re.compile(r"`[^`]+`|columns-set-aside|\"set aside\"|own\(\"former\"\)|rb\"go on")
+KEYS = {r"debts?": "runbook_lib/"}  # a key of the journal and of --json
 
 
 def lines(*paths: str) -> list[tuple[str, int, str]]:
@@ -72,6 +74,10 @@ def test_each_listed_line_exists() -> None:
 @pytest.mark.parametrize("word", BANNED)
 def test_a_banned_word_is_not_used(word: str) -> None:
     banned = re.compile(rf"\b({word})\b(?!-)", re.IGNORECASE)
-    used = [f"{name}:{n}: {line.strip()}" for name, n, line in lines(*BANNED_IN) if banned.search(CODE.sub("`", line))]
+    used = [
+        f"{name}:{n}: {line.strip()}"
+        for name, n, line in lines(*BANNED_IN)
+        if banned.search(NO_PROSE.sub("`", line)) and not (word in KEYS and name.startswith(KEYS[word]))
+    ]
 
     assert used == [], f"write: {BANNED[word]}"

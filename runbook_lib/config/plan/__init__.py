@@ -396,7 +396,7 @@ class Plan(Model):
 
     @property
     def rollbacks(self) -> dict[str, str]:
-        """The types that a rollback may be chosen from, with their titles: not those that a person carries out or that
+        """The types that a rollback may be chosen from, with their titles: not those that a person executes or that
         only fix a trouble."""
         fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
         return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
@@ -414,7 +414,7 @@ class Plan(Model):
         """Return the name of the type whose steps are walked when `type_name` is chosen. Read-only.
 
         Raises:
-            ParametersError: There is no such type, or a person has to carry it out.
+            ParametersError: There is no such type, or a person has to execute it.
         """
         if type_name not in self.types:
             raise ParametersError(

@@ -216,7 +216,7 @@ class RollbackType(Model):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if sum(map(bool, (self.steps, self.carried_out_as, self.by_hand))) != 1:
-            raise ValueError("exactly one of steps, carried_out_as and by_hand must stand here")
+            raise ValueError("give exactly one of steps, carried_out_as and by_hand")
         if bool(self.carried_out_as) != bool(self.changes):
             raise ValueError("carried_out_as and changes, what the type would change by itself, go together")
         return self

@@ -102,7 +102,7 @@ class Quarantine:
         self.table = identifier(database)
         self.definitions = definitions
         self.asides = asides
-        self.mending = ConstraintRebuild(database, run, definitions)
+        self.rebuild = ConstraintRebuild(database, run, definitions)
 
     def set_aside(self, statements: Statements) -> None:
         """Rename the columns, and drop what would refuse rows without them; defaults and keys stay.
@@ -131,7 +131,7 @@ class Quarantine:
         """
         for name, other in self.asides.items():
             self._rename(statements, other, name)
-        self.mending.add(statements, nullable=self.definitions.names)
+        self.rebuild.add(statements, nullable=self.definitions.names)
 
     def _rename(self, statements: Statements, old: str, new: str) -> None:
         statements.write(

@@ -47,7 +47,7 @@ def changed_by_one_row(connection: Connection, backfill: BackfillTerms) -> str:
         more[1] -= name == table and row is not None
         words = [f"{number} {what}" for number, what in zip(more, ("inserted", "updated", "deleted"), strict=True) if number]
         found += [f"{name}: {', '.join(words)}"] if words else []
-    text = f"one row run through it changes besides: {'; '.join(found) or 'nothing'}"
+    text = f"one row run through it also changes: {'; '.join(found) or 'nothing'}"
     return text + (f" (did not fire, as they may act outside the database: {', '.join(quiet)})" if quiet else "")
 
 

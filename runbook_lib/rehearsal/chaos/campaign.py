@@ -157,7 +157,7 @@ def _planned(trial: Trial, directory: Path) -> tuple[Run, Plan]:
 
 
 class _Work:
-    """The commands of a run, each given until it ends with 0 or will not go on."""
+    """The commands of a run, each given until it ends with 0 or refuses to resume."""
 
     def __init__(self, up: Stack, run: Run, directory: Path, kills: list[Kill] | None = None) -> None:
         self.up, self.run, self.directory, self.kills = up, run, directory, kills or []

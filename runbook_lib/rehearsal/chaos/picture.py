@@ -26,7 +26,7 @@ from runbook_lib.run import Run
 
 Picture = Mapping[str, Counter[str]]  # section -> its lines
 ROWS = "rows of"  # how the sections begin that hold data
-# The run's own tables that say who acted when, how often and in which transaction; the others are the way back.
+# The run's own tables that say who acted when, how often and in which transaction; the others serve the undo.
 OWN = ("journal", "lease", "control", "writes", "proof", "approved", "salvage", "cargo")
 TRANSACTIONS = ["xid", "written", "since"]  # columns of the run's own tables that hold the numbers of transactions
 HEALTHY = 60.0  # seconds that services have until they answer again

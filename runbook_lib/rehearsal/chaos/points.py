@@ -117,7 +117,7 @@ WITHOUT_KERNEL = tuple(victim for victim in VICTIMS if victim != "kernel")
 MOMENTS = ("at", "after")  # as soon as the event is in the journal, and at a random moment before the next one
 AT_ONCE = ("checked", "chosen", "evidence")  # one after another without anything in between
 IN_A_ROW = 3  # kills of a case
-OFTEN = 2  # of an event that comes again and again within a step, the first ones stand for all
+OFTEN = 2  # of an event that comes again and again within a step, the first ones represent all
 
 
 @dataclass(frozen=True)

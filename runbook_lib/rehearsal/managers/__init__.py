@@ -52,7 +52,7 @@ class ManagerKeys(Model, ABC):
 
     @abstractmethod
     def lives(self, supervised: Supervisor, name: str) -> bool:
-        """Tell whether a service may still get healthy: one that ended and stays so does not. Read-only."""
+        """Check whether a service may still get healthy: one that ended and stays so does not. Read-only."""
 
     @abstractmethod
     def log(self, supervised: Supervisor, environment: Mapping[str, str], name: str) -> Path:
