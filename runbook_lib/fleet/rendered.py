@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.checks.prerequisites import MARK
 from runbook_lib.config.plan import Plan
 from runbook_lib.headless import rendering
 from runbook_lib.headless.papermill_io import clean
@@ -57,18 +58,18 @@ def rendered(run: Run, events: Sequence[Event]) -> NotebookNode:
     notebook = rendering.rendered(plan, run.context.type, option, opened["plan_file"], opened["target_file"])
     undone = next((n for n, event in enumerate(events) if event.kind == "undo-approved"), len(events))
     record = _Record(run, events[:undone])
-    for cell in notebook.cells:
-        cell.pop("attachments", None)
-        cell["source"] = PICTURE.sub("", cell["source"])
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "markdown":
+            notebook["cells"][number] = _cell("markdown", cell["id"], PICTURE.sub("", cell["source"]))
+        elif "parameters" not in cell["metadata"].get("tags", []):
             record.fill(cell)
     if undone < len(events):
         notebook["cells"] += _undo_cells(plan, events[undone:], record.executed + 1)
     first = notebook["cells"][0]
     heading, _, rest = first["source"].partition("\n")
     first["source"] = f"{heading}\n\n{NOTICE}\n{rest}"
-    notebook["cells"].insert(2, _cell("code", "given", _parameters(run), ["injected-parameters"]))
-    notebook["metadata"][rendering.MARK] |= {"rendered_from": {"events": len(events), "head": events[-1].hash}}
+    notebook["cells"].insert(2, _cell("code", "cell-given", _parameters(run), ["injected-parameters"]))
+    notebook["metadata"][MARK] |= {"rendered_from": {"events": len(events), "head": events[-1].hash}}
     return notebook
 
 
@@ -201,17 +202,17 @@ def _undo_cells(plan: Plan, events: Sequence[Event], number: int) -> list[dict[s
     approval = events[0].data
     prose = f"## The undo\n\nThe run was undone afterwards, approved by {approval['by'] or 'nobody named'}."
     source = f'from runbook_lib.notebook import undo_run\n\nawait undo_run(run, "{approval["digest"]}")'
-    code = _cell("code", "undo", source)
+    code = _cell("code", "cell-undo", source)
     code["execution_count"] = number
     code["outputs"] = [*map(_output, shown), *(_error(error) for error in errors[-1:] if not ended or not undone)]
-    return [_cell("markdown", "undo-prose", prose), code]
+    return [_cell("markdown", "cell-undo-prose", prose), code]
 
 
 def _cell(kind: str, name: str, source: str, tags: Sequence[str] = ()) -> Any:
     from nbformat import NotebookNode
 
     metadata = {"tags": [*tags], "jupyter": {"source_hidden": True}} if tags else {}
-    about = {"cell_type": kind, "id": f"cell-{name}", "metadata": metadata, "source": source}
+    about = {"cell_type": kind, "id": name, "metadata": metadata, "source": source}
     return NotebookNode(about | ({"execution_count": None, "outputs": []} if kind == "code" else {}))
 
 
