@@ -22,7 +22,7 @@ from runbook_lib.fleet import events as _events  # noqa: F401 - declares what th
 from runbook_lib.fleet import shared
 from runbook_lib.fleet.members import targets, written
 from runbook_lib.fleet.standing import Standing, standing_of
-from runbook_lib.fleet.waves import waves
+from runbook_lib.fleet.waves import first_alone, waves
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.event import Event
@@ -31,6 +31,8 @@ from runbook_lib.redaction import register_environment
 from runbook_lib.run import lifecycle
 
 JOURNAL = "fleet.jsonl"
+FIRST_ALONE = "first-alone"  # a choice of waves: the first target in a wave of its own
+LIMITS = ("AT_ONCE", "MAX_FAILURES")  # choices that lower a limit of the fleet file
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class FleetState:
     opened: Mapping[str, Any]
     began: datetime  # when the targets were begun to be rolled back; before that, when the run was opened
     previews: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # digest of digests -> target -> digest
+    choices: Mapping[str, str] = field(default_factory=dict)  # of a person, in place of the fleet file's
     held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
     approved: str = ""
     approved_by: str = ""
@@ -61,7 +64,7 @@ class FleetState:
     def waves(self) -> Sequence[Sequence[str]]:
         """The targets in waves."""
         known: Sequence[Sequence[str]] = self.opened["waves"]
-        return known
+        return first_alone(known, shared.NAME) if self.choices.get("WAVES") == FIRST_ALONE else known
 
     @property
     def previewed(self) -> str:
@@ -81,6 +84,8 @@ def replay(journal: Sequence[Event]) -> FleetState:
     for event in journal[1:]:
         data = event.data
         match event.kind:
+            case "fleet-chosen":
+                state = replace(state, choices={**state.choices, data["name"]: data["value"]})
             case "fleet-previewed":
                 later = {each: found for each, found in state.previews.items() if each != data["digest"]}
                 previews = later | {data["digest"]: data["digests"]}
@@ -126,8 +131,15 @@ class FleetRun:
             self._known = (about.st_size, about.st_mtime_ns), replay(self.journal.events())
         return self._known[1]
 
-    @cached_property
+    @property
     def fleet(self) -> Fleet:
+        """The fleet file as it was when the run began, with the limits that a person chose since. Read-only."""
+        choices = self.state.choices
+        limits = {name.lower(): int(choices[name]) for name in LIMITS if name in choices}
+        return self.filed.model_copy(update=limits) if limits else self.filed
+
+    @cached_property
+    def filed(self) -> Fleet:
         """The fleet file as it was when the run began. Read-only."""
         return load_fleet(self.path / "fleet.yaml")
 
@@ -150,6 +162,11 @@ class FleetRun:
     def ready(self) -> dict[str, str]:
         """The digest of each target whose latest preview can be approved, in the order of the fleet. Read-only."""
         return {name: each.digest for name, each in self.standings().items() if each.word == "previewed"}
+
+    def choose(self, name: str, value: str, by: str) -> None:
+        """Record a choice in place of the fleet file's. Changes the journal only."""
+        if self.state.choices.get(name) != value:
+            self.journal.append("fleet-chosen", name=name, value=value, by=by)
 
     def request(self, request: Request, by: str) -> None:
         """Have the fleet pause, resume or abort; the targets that are acted on pass it on to their steps."""

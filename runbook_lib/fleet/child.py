@@ -14,6 +14,7 @@ from typing import Literal
 
 from runbook_lib.config.installed import lock_digest, own_version
 from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.fleet import rendered
 from runbook_lib.headless import dry_run
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
@@ -91,6 +92,7 @@ def _apply(run: Run, task: Task) -> None:
             engine.apply(run, name)
         lifecycle.verify(run)
         lifecycle.close(run)
+    rendered.write(run)
     lifecycle.write_archive(run)
 
 
@@ -99,6 +101,7 @@ def _undo(run: Run, task: Task) -> None:
         return
     with _journaled(run, task, closes=True):
         undo.walk(run, undo.offer(run, approved=task.digest), task.digest)
+    rendered.write(run)
     lifecycle.write_archive(run)
 
 

@@ -29,6 +29,15 @@ class FleetOpened(Fact, kind="fleet-opened", timeline="{fleet}: {plan} on {count
 
 
 @dataclass(frozen=True)
+class FleetChosen(Fact, kind="fleet-chosen", timeline="{name} = {value} ({by})", milestone="{name} = {value} ({by})"):
+    """A person chose to be more careful than the fleet file: WAVES, AT_ONCE or MAX_FAILURES."""
+
+    name: str
+    value: str
+    by: str
+
+
+@dataclass(frozen=True)
 class FleetPreviewed(
     Fact, kind="fleet-previewed", timeline="{digest}: {ready} targets ready, {held} held back", milestone="preview {digest}"
 ):

@@ -21,5 +21,17 @@ def waves(names: Sequence[str], canaries: Sequence[str], sizes: Sequence[int | s
     return [wave for wave in found if wave]
 
 
+def first_alone(found: Sequence[Sequence[str]], shared: str) -> list[list[str]]:
+    """The same waves, with the first target in a wave of its own; a wave of what all targets share stays first.
+
+    >>> first_alone([["shared"], ["a", "b"], ["c"]], "shared")
+    [['shared'], ['a'], ['b'], ['c']]
+    """
+    begin = 1 if found[0] == [shared] else 0
+    names = [name for wave in found[begin : begin + 1] for name in wave]
+    made = [*found[:begin], names[:1], names[1:], *found[begin + 1 :]]
+    return [[*wave] for wave in made if wave]
+
+
 def _count(size: int | str, of: int) -> int:
     return size if isinstance(size, int) else ceil(float(size.rstrip(" %")) * of / 100)

@@ -210,6 +210,14 @@ class NotebookEnded(Fact, kind="notebook-ended", timeline="{notebook}: {status}"
 
 
 @dataclass(frozen=True)
+class NotebookRendered(Fact, kind="notebook-rendered", timeline="{notebook}, from the journal"):
+    """The run's notebook was rendered from this journal; no kernel executed it."""
+
+    notebook: str
+    output: str
+
+
+@dataclass(frozen=True)
 class CellStarted(Fact, kind="cell-started", timeline="{source}"):
     """A person executes a cell."""
 

@@ -28,7 +28,7 @@ def prepare(run: Run) -> list[Path]:
     make_private(directory)
     parameters = _parameters(run)
     with temporary.directory() as own:
-        sources = [*_of_type(run, own), *rendering.all_for_all_plans()]
+        sources = [*_of_type(run, own), *(each for each in rendering.all_for_all_plans() if "RUN" in _known(each))]
         missing = [source for source in sources if not (directory / source.name).exists()]
         for source in missing:
             _copy(source, directory / source.name, parameters)

@@ -118,9 +118,9 @@ class Contents:
 
 
 def _notebooks(events: Sequence[Event]) -> Iterator[str]:
-    """Yield the notebooks that the journal names: executed ones, and the copies for JupyterLab."""
+    """Yield the notebooks that the journal names: executed ones, rendered ones, and the copies for JupyterLab."""
     for event in events:
-        if event.kind == "notebook-started":
+        if event.kind in ("notebook-started", "notebook-rendered"):
             yield str(event.data["output"])
         elif event.kind == "notebooks-prepared":
             yield from (f"{event.data['directory']}/{name}.ipynb" for name in event.data["notebooks"])

@@ -251,12 +251,13 @@ def _of_step(plan: Plan, name: str) -> str:
 
 
 def _notebooks(root: Path, events: Sequence[Event]) -> Iterator[dict[str, str]]:
-    """Yield the executed notebooks with their last status, and their file if it is in the folder."""
+    """Yield the run's notebooks with their last status, and their file if it is in the folder."""
     runs: dict[str, dict[str, str]] = {}
     for event in events:
-        if event.kind in ("notebook-started", "notebook-ended"):
+        if event.kind in ("notebook-started", "notebook-ended", "notebook-rendered"):
             output = str(event.data.get("output", ""))
             status = str(event.data.get("status", "")) if event.kind == "notebook-ended" else "not ended"
+            status = "rendered from the journal" if event.kind == "notebook-rendered" else status
             file = PurePosixPath(output).name
             runs[output] = {
                 "title": str(event.data.get("notebook", output)),

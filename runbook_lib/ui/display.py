@@ -102,7 +102,7 @@ def banner(folder: RunFolder, plan: Plan, state: RunState, clock: Sequence[str] 
     html = "<br>".join(
         f"<b>{escape(text)}</b>" if place < 1 + production else escape(text) for place, text in enumerate(lines)
     )
-    return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+    return Shown(coloured(opened["environment"], html), "\n".join(lines))
 
 
 def _exceptions(state: RunState) -> list[str]:
@@ -130,10 +130,11 @@ def headline(plan: Plan, state: RunState, clock: Sequence[str] = ()) -> Shown:
         *clock,
     ]
     html = "<br>".join(f"<b>{escape(text)}</b>" if place < 2 else escape(text) for place, text in enumerate(lines))
-    return Shown(_coloured(opened["environment"], html), "\n".join(lines))
+    return Shown(coloured(opened["environment"], html), "\n".join(lines))
 
 
-def _coloured(environment: str, html: str) -> str:
+def coloured(environment: str, html: str) -> str:
+    """Return HTML on the ground of its environment: production in white on red."""
     colour = ENVIRONMENTS[environment]
     ground = f"background:{colour};color:#ffffff" if environment == "production" else CALM
     return f'<div style="border-left:8px solid {colour};padding:8px 14px;line-height:1.4;{ground}">{html}</div>'

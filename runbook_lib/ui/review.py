@@ -13,6 +13,7 @@ from runbook_lib.run import Run
 from runbook_lib.ui import display
 from runbook_lib.ui.display import Shown
 
+BUDGETS = "Steps and their budgets (outlined)"
 Taken = tuple[str, float, float]  # a step, and when it began and ended, in seconds since the first began
 
 
@@ -33,8 +34,17 @@ def compared(run: Run) -> Shown:
 
 def timeline(run: Run) -> Shown:
     """Compare the time of each step with its budget, and keep the chart as evidence. Read-only."""
-    plan = run.context.plan
-    found = taken(run.journal.events())
+    plan, events = run.context.plan, run.journal.events()
+    found = taken(events)
+    if not found:
+        return times(plan, events)
+    spans = [(plan.steps[name].title, begin, end, float(plan.steps[name].estimate)) for name, begin, end in found]
+    return display.side_by_side(times(plan, events), _kept(run, "timeline", BUDGETS, charts.spans(spans)))
+
+
+def times(plan: Plan, events: Sequence[Event]) -> Shown:
+    """Compare the time of each step with its budget, as a table. Pure."""
+    found = taken(events)
     if not found:
         return display.line("No step is done yet.")
     rows = [
@@ -42,10 +52,7 @@ def timeline(run: Run) -> Shown:
         for n, t in enumerate(found, 1)
         for name, begin, end in [t]
     ]
-    spans = [(plan.steps[name].title, begin, end, float(plan.steps[name].estimate)) for name, begin, end in found]
-    title = "Steps and their budgets (outlined)"
-    head = ["", "step", "began after", "took", "budget", ""]
-    return display.side_by_side(display.table(title, head, rows), _kept(run, "timeline", title, charts.spans(spans)))
+    return display.table(BUDGETS, ["", "step", "began after", "took", "budget", ""], rows)
 
 
 def taken(events: Sequence[Event]) -> list[Taken]:

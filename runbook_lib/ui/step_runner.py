@@ -44,14 +44,16 @@ async def in_background(run: Run, title: str, work: Callable[[], R]) -> R:
         KeyboardInterrupt: The kernel was interrupted, and the work has ended.
         UnknownOutcome: It was interrupted, and the work has not ended in time.
     """
-    return await BackgroundTask(run, title, work).done() if attended() else work()
+    return await _OfRun(run, title, work).done() if attended() else work()
 
 
 class BackgroundTask(Generic[R]):
     """Work on its own thread, with its output."""
 
-    def __init__(self, run: Run, title: str, work: Callable[[], R]) -> None:
-        self.run, self.title, self.work = run, title, work
+    where = "this kernel"  # where the work acts
+
+    def __init__(self, title: str, work: Callable[[], R]) -> None:
+        self.title, self.work = title, work
         self._begun = monotonic()
         self._thread = 0
         self._interrupted = False
@@ -97,8 +99,7 @@ class BackgroundTask(Generic[R]):
         """Ask the work to end by itself, if it can."""
 
     def cancel(self) -> None:
-        """Cancel what the work waits for in the database."""
-        cancel(self.run.context.adapters.postgres)
+        """Cancel what the work waits for, if that is possible."""
 
     def _work(self) -> R:
         self._thread = threading.get_ident()
@@ -134,7 +135,7 @@ class BackgroundTask(Generic[R]):
         if not task.done():
             raise UnknownOutcome(
                 f"“{self.title}” was interrupted, and has not ended in {GRACE:.0f} s.",
-                where=self.run.context.target.name,
+                where=self.where,
                 state="It continues in this kernel; nothing else can act in this run until it ends.",
                 safe_next="Wait for it, or restart the kernel and run the cell again: the step is probed first.",
             )
@@ -144,6 +145,17 @@ class BackgroundTask(Generic[R]):
 
 class _Interrupted(Exception):
     """The thread was interrupted."""
+
+
+class _OfRun(BackgroundTask[R]):
+    """Work of a run, which may wait for the run's database."""
+
+    def __init__(self, run: Run, title: str, work: Callable[[], R]) -> None:
+        super().__init__(title, work)
+        self.run, self.where = run, run.context.target.name
+
+    def cancel(self) -> None:
+        cancel(self.run.context.adapters.postgres)
 
 
 AGAIN = 0.25  # seconds until a step that has not started is asked again
@@ -200,7 +212,7 @@ def under_way(title: str, events: list[Event], now: datetime) -> Shown:
     return Shown(shown.html + bar, shown.text)
 
 
-class _Acting(BackgroundTask[T]):
+class _Acting(_OfRun[T]):
     """Steps on their own thread, with the output of the current one."""
 
     def __init__(self, run: Run, title: str, names: Sequence[str], work: Callable[[], T]) -> None:

@@ -97,5 +97,5 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], who
     for row in rows:
         columns.add_row(*(Text(redact(str(cell))) for cell in row))
     out = StringIO()
-    Console(file=out, width=width() - 2, color_system=None, force_terminal=False).print(columns)
+    Console(file=out, width=width() - 2, color_system=None, force_terminal=False, force_jupyter=False).print(columns)
     return "\n".join([wrapped(title), *(f"  {line}".rstrip() for line in out.getvalue().splitlines())])
