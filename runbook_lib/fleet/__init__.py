@@ -26,11 +26,10 @@ from runbook_lib.fleet.waves import waves
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import FLEET as JOURNAL
 from runbook_lib.journal.folder import RunFolder, new_id
 from runbook_lib.redaction import register_environment
 from runbook_lib.run import lifecycle
-
-JOURNAL = "fleet.jsonl"
 
 
 @dataclass(frozen=True)
@@ -219,6 +218,11 @@ def open_new(
     return run
 
 
+def is_fleet(path: Path) -> bool:
+    """Check whether a folder holds a fleet's run. Read-only."""
+    return (located(path) / JOURNAL).is_file()
+
+
 def open_existing(path: Path) -> FleetRun:
     """Take up a fleet's run in its folder, where it was left. Read-only.
 
@@ -227,9 +231,10 @@ def open_existing(path: Path) -> FleetRun:
     """
     register_environment()
     path = located(path)
-    if not (path / JOURNAL).is_file():
+    if not is_fleet(path):
+        here = f"{path} is no fleet's folder: it holds no {JOURNAL}." if path.is_dir() else f"There is no folder {path}."
         raise ParametersError(
-            f"{path} is no fleet's folder: it holds no {JOURNAL}.",
+            here,
             state="Nothing was touched.",
             safe_next="Name a folder that `runbook fleet plan` made.",
         )
