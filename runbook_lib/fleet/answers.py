@@ -120,7 +120,7 @@ def _what_was_lost(standings: Mapping[str, Standing], lost: Mapping[str, Lost]) 
         sentences.append(f"Not known on {_targets(len(unknown))}; see “All targets”.")
     lines = {name: [*counted.get(name, ()), *(f"not known: {each}" for each in unknown.get(name, ()))] for name in touched}
     items = [f"{name}: {'; '.join(found)}" for name, found in lines.items() if found]
-    return Answer(question, sentences, _first(items))
+    return Answer(question, sentences, _first(items, NAMED // 2))
 
 
 def _what_is_pending(path: str, state: FleetState, standings: Mapping[str, Standing], held_by: str) -> Answer:
@@ -173,9 +173,9 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
 
 
-def _first(items: Sequence[str]) -> list[str]:
-    more = len(items) - NAMED
-    return [*items[:NAMED], *([f"{more} more: see “All targets”"] if more > 0 else [])]
+def _first(items: Sequence[str], most: int = NAMED) -> list[str]:
+    more = len(items) - most
+    return [*items[:most], *([f"{more} more: see “All targets”"] if more > 0 else [])]
 
 
 def _short(text: str) -> str:

@@ -41,8 +41,9 @@ def write(run: FleetRun, plan: Plans, held_by: str = "") -> Path:
     """
     state, standings = run.state, run.standings()
     events = [event for event in run.journal.events() if event.kind != SEALED]
-    status = str((state.outcome or {"status": "in progress" if state.walked else "not begun"})["status"])
-    tone, symbol = OUTCOMES.get(status, ("calm", "▶" if state.walked else "·"))
+    now = "in progress" if held_by else "not finished" if state.walked else "not begun"
+    status = str((state.outcome or {"status": now})["status"])
+    tone, symbol = OUTCOMES.get(status, ("calm", "▶" if held_by else "·"))
     lost = {name: _lost(run.child(name), plan) for name, each in standings.items() if each.touched}
     return run.folder.write_text(
         FILE,
@@ -56,7 +57,7 @@ def write(run: FleetRun, plan: Plans, held_by: str = "") -> Path:
             symbol=symbol,
             answers=answers(run.folder.label, state, standings, {n: each for n, each in lost.items() if each}, held_by),
             chart=waves(state, standings, max(event.time for event in events)),
-            targets=[*_targets(run, lost)],
+            targets=sorted(_targets(run, lost), key=lambda row: row["tone"] not in ("bad", "odd")),
             done=sum(each.word in DONE for each in standings.values()),
             previewed=[each for each in standings.values() if each.digest],
             approvals=[event for event in events if event.kind in ("fleet-approved", "fleet-undo-approved")],
