@@ -41,6 +41,7 @@ class FleetState:
     previews: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # digest of digests -> target -> digest
     held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
     approved: str = ""
+    approved_before: Mapping[str, str] = field(default_factory=dict)  # target -> digest, by earlier approvals
     approved_by: str = ""
     undo: str = ""
     undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
@@ -69,23 +70,25 @@ class FleetState:
 
     @property
     def ready(self) -> Mapping[str, str]:
-        """The targets that the approved preview covers, each with its digest; none before an approval."""
-        return self.previews.get(self.approved, {})
+        """The targets that approved previews cover, each with its latest digest; none before an approval."""
+        return {**self.approved_before, **self.previews.get(self.approved, {})}
 
 
 def replay(journal: Sequence[Event]) -> FleetState:
     """The state of a fleet's run after these events. Pure."""
     opened = journal[0]
-    state = FleetState(opened.data, opened.time)
+    state, held = FleetState(opened.data, opened.time), dict[str, Mapping[str, str]]()
     for event in journal[1:]:
         data = event.data
         match event.kind:
             case "fleet-previewed":
                 later = {each: found for each, found in state.previews.items() if each != data["digest"]}
                 previews = later | {data["digest"]: data["digests"]}
+                held[data["digest"]] = data["held_back"]
                 state = replace(state, previews=previews, held_back=data["held_back"])
             case "fleet-approved":
-                state = replace(state, approved=data["digest"], approved_by=data["by"])
+                before = {name: each for name, each in state.ready.items() if name not in held.get(data["digest"], {})}
+                state = replace(state, approved=data["digest"], approved_before=before, approved_by=data["by"])
             case "fleet-undo-approved":
                 state = replace(state, undo=data["digest"], undone_by=data["digests"])
             case "fleet-requested":
