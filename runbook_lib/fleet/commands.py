@@ -119,7 +119,7 @@ def run_command(
 
     run = open_existing(folder)
     _require_idle(run)
-    _require_not_aborted(run)
+    _require_resumed(run)
     only = _failed(run) if retry_failed else []
     if approve:
         walk.approve(run, approve, operator or str(run.state.opened["operator"]))
@@ -151,7 +151,7 @@ def undo(folder: Path, approve: str, operator: str, kind: str, scheduler: str, t
     run = open_existing(folder)
     _require_idle(run)
     if approve:
-        _require_not_aborted(run)
+        _require_resumed(run)
     offered = undoing.offer(run)
     if not approve:
         text = terminal.wrapped("\n".join(offered.lines(str(folder))))
@@ -268,15 +268,15 @@ def _require_idle(run: FleetRun) -> None:
         )
 
 
-def _require_not_aborted(run: FleetRun) -> None:
-    """See that the fleet is not aborted.
+def _require_resumed(run: FleetRun) -> None:
+    """See that the fleet is neither paused nor aborted: no target would begin.
 
     Raises:
         PreconditionError: It is.
     """
-    if run.state.request == "abort":
+    if run.state.request != "resume":
         raise PreconditionError(
-            "This fleet was aborted, and nobody resumed it.",
+            f"This fleet was {'paused' if run.state.request == 'pause' else 'aborted'}, and nobody resumed it.",
             where=str(run.path),
             state="This process changed nothing.",
             safe_next=f"`runbook fleet resume {run.path}`, then repeat the command.",
