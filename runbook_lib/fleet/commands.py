@@ -343,7 +343,7 @@ def _show(run: FleetRun, as_json: bool, *, preview: bool = False) -> None:
 
     state, standings, held_by = run.state, run.standings(), run.folder.held_by()
     if as_json:
-        click.echo(json.dumps(redact_values(board.as_json(run.folder.label, state, standings, held_by)), default=str))
+        click.echo(json.dumps(redact_values(board.as_json(str(run.path), state, standings, held_by)), default=str))
         return
     if preview:
         shown = board.preview_table(state, standings, board.MOST_ROWS).astype(str)

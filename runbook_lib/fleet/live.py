@@ -45,12 +45,16 @@ def watched(run: FleetRun, dashboard: str = "") -> Iterator[Callable[[], object]
 
 
 def _lines(run: FleetRun, dashboard: str) -> Callable[[], object]:
-    """Prints a line for each target whose state changed, with how many ended."""
+    """Print a line for each target whose state changed, and for each request."""
     if dashboard:
         print(f"Dask: {dashboard}", flush=True)
-    known = {name: each.word for name, each in run.standings().items()}
+    known: dict[str, str] = {name: each.word for name, each in run.standings().items()}
+    requested = [run.state.request]
 
     def line() -> None:
+        if run.state.request != requested[-1]:
+            requested.append(run.state.request)
+            print(f"{run.state.opened['fleet']}: {requested[-1]} requested", flush=True)
         for name, each in run.standings().items():
             if known[name] != each.word:
                 known[name] = each.word
