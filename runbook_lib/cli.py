@@ -22,7 +22,10 @@ from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
+from runbook_lib.fleet import is_fleet
 from runbook_lib.fleet.commands import fleet
+from runbook_lib.fleet.commands import show as fleet_status
+from runbook_lib.fleet.listing import of_fleet
 from runbook_lib.headless import conductor, dry_run
 from runbook_lib.history import commits
 from runbook_lib.journal import Journal
@@ -502,6 +505,9 @@ def run_command(
 @json_option
 def status(run: Path | None, target_file: Path | None, verbose: bool, as_json: bool) -> None:
     """Show what happened, whether it is over, what was lost and what is pending, from the journal alone."""
+    if run and not target_file and is_fleet(run):
+        fleet_status(run, as_json)
+        return
     if target_file:
         name, events = mirror.read(load_target(target_file), run.name if run else "")
         state = replay(events)
@@ -524,7 +530,7 @@ def status(run: Path | None, target_file: Path | None, verbose: bool, as_json: b
 def list_command(folder: Path, target_file: Path | None, as_json: bool) -> None:
     """List runs and rehearsals, newest first, with outcome, duration and outage."""
     place = records.of_target(load_target(target_file), folder) if target_file else records.next_to(folder)
-    found = listing.listed(folder, place)
+    found = listing.listed(folder, place, of_fleet)
     if as_json:
         click.echo(json.dumps(redact_values(found.as_json())))
         return
@@ -778,10 +784,11 @@ def abort(run: Path, as_json: bool) -> None:
 @run_argument
 @json_option
 def verify(run: Path, as_json: bool) -> None:
-    """Verify the seal of a run: every file and the journal's hash chain."""
+    """Verify the seal of a run, or of a fleet with its runs: every file and the journal's hash chain."""
     from runbook_lib import report
+    from runbook_lib.fleet import archive
 
-    problems = [str(problem) for problem in report.verify(run)]
+    problems = [str(problem) for problem in (archive.verify(run) if is_fleet(run) else report.verify(run))]
     if as_json:
         click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
     else:

@@ -26,11 +26,11 @@ from runbook_lib.fleet.waves import first_alone, waves
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import FLEET as JOURNAL
 from runbook_lib.journal.folder import RunFolder, new_id
 from runbook_lib.redaction import register_environment
 from runbook_lib.run import lifecycle
 
-JOURNAL = "fleet.jsonl"
 FIRST_ALONE = "first-alone"  # a choice of waves: the first target in a wave of its own
 LIMITS = ("AT_ONCE", "MAX_FAILURES")  # choices that lower a limit of the fleet file
 
@@ -45,6 +45,7 @@ class FleetState:
     choices: Mapping[str, str] = field(default_factory=dict)  # of a person, in place of the fleet file's
     held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
     approved: str = ""
+    approved_before: Mapping[str, str] = field(default_factory=dict)  # target -> digest, by earlier approvals
     approved_by: str = ""
     undo: str = ""
     undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
@@ -73,14 +74,14 @@ class FleetState:
 
     @property
     def ready(self) -> Mapping[str, str]:
-        """The targets that the approved preview covers, each with its digest; none before an approval."""
-        return self.previews.get(self.approved, {})
+        """The targets that approved previews cover, each with its latest digest; none before an approval."""
+        return {**self.approved_before, **self.previews.get(self.approved, {})}
 
 
 def replay(journal: Sequence[Event]) -> FleetState:
     """The state of a fleet's run after these events. Pure."""
     opened = journal[0]
-    state = FleetState(opened.data, opened.time)
+    state, held = FleetState(opened.data, opened.time), dict[str, Mapping[str, str]]()
     for event in journal[1:]:
         data = event.data
         match event.kind:
@@ -89,9 +90,11 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "fleet-previewed":
                 later = {each: found for each, found in state.previews.items() if each != data["digest"]}
                 previews = later | {data["digest"]: data["digests"]}
+                held[data["digest"]] = data["held_back"]
                 state = replace(state, previews=previews, held_back=data["held_back"])
             case "fleet-approved":
-                state = replace(state, approved=data["digest"], approved_by=data["by"])
+                before = {name: each for name, each in state.ready.items() if name not in held.get(data["digest"], {})}
+                state = replace(state, approved=data["digest"], approved_before=before, approved_by=data["by"])
             case "fleet-undo-approved":
                 state = replace(state, undo=data["digest"], undone_by=data["digests"])
             case "fleet-requested":
@@ -236,6 +239,11 @@ def open_new(
     return run
 
 
+def is_fleet(path: Path) -> bool:
+    """Check whether a folder holds a fleet's run. Read-only."""
+    return (located(path) / JOURNAL).is_file()
+
+
 def open_existing(path: Path) -> FleetRun:
     """Take up a fleet's run in its folder, where it was left. Read-only.
 
@@ -244,9 +252,10 @@ def open_existing(path: Path) -> FleetRun:
     """
     register_environment()
     path = located(path)
-    if not (path / JOURNAL).is_file():
+    if not is_fleet(path):
+        here = f"{path} is no fleet's folder: it holds no {JOURNAL}." if path.is_dir() else f"There is no folder {path}."
         raise ParametersError(
-            f"{path} is no fleet's folder: it holds no {JOURNAL}.",
+            here,
             state="Nothing was touched.",
             safe_next="Name a folder that `runbook fleet plan` made.",
         )

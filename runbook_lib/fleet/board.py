@@ -1,13 +1,15 @@
-"""What is shown of a fleet: its preview summed up in a pandas table, and a row a target while it is walked. Pure."""
+"""What is shown of a fleet: its preview in a pandas table, a row a target while it is walked, and what comes next. Pure."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.fleet import FleetState
-from runbook_lib.fleet.standing import DONE, FAILED, Standing
+from runbook_lib.fleet.standing import DONE, FAILED, SETTLED, Standing
 from runbook_lib.journal.event import clock
 
 if TYPE_CHECKING:
@@ -20,20 +22,22 @@ COLOURS: dict[str, str] = {
     "held back": "yellow",
     "declined": "yellow",
 }  # a word has no colour of its own where none is here
+MOST_ROWS = 30  # targets of a fleet in which each has a row; of a larger one only those that need attention
+ATTENTION = ("begun", "failed", "unknown", "held back", "declined", "waived")
 BOARD = ["target", "server", "state", "step", "took", "why"]
 
 
-def preview_table(state: FleetState, standings: Mapping[str, Standing]) -> pd.DataFrame:
+def preview_table(state: FleetState, standings: Mapping[str, Standing], most: int | None = None) -> pd.DataFrame:
     """A row a target, outliers first: those held back, then by the rows that change; columns: state, rows, loses, seconds.
 
-    A target whose rows differ most from the median comes before others.
+    A target whose rows differ most from the median comes before others. `most` limits the rows.
     """
     import pandas as pd
 
     found = [standings[name] for name in state.targets]
     rows = [each.rows for each in found if each.word == "previewed"]
     middle = sorted(rows)[len(rows) // 2] if rows else 0
-    ordered = sorted(found, key=lambda each: (each.word != "held back", -abs(each.rows - middle), each.target))
+    ordered = sorted(found, key=lambda each: (each.word != "held back", -abs(each.rows - middle), each.target))[:most]
     return pd.DataFrame(
         {
             "target": [each.target for each in ordered],
@@ -59,12 +63,17 @@ def totals(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
         f"Users lose something on {len(lost)} targets." if lost else "Users lose nothing that is counted.",
     ]
     if held:
-        lines.append(f"Held back, and left as they are: {', '.join(each.target for each in held)}.")
+        names = ", ".join(each.target for each in held[:MOST_ROWS])
+        more = f" and {len(held) - MOST_ROWS} more" if len(held) > MOST_ROWS else ""
+        lines.append(f"Held back and unchanged: {names}{more}.")
     return lines
 
 
 def board_rows(state: FleetState, standings: Mapping[str, Standing]) -> list[list[str]]:
-    """A row a target in the order of the waves, as `BOARD` names its cells."""
+    """A row a target in the order of the waves, as `BOARD` names its cells; of a large fleet those that need attention."""
+    names = [name for wave in state.waves for name in wave]
+    if len(names) > MOST_ROWS:
+        names = [name for name in names if standings[name].word in ATTENTION]
     return [
         [
             name,
@@ -74,20 +83,26 @@ def board_rows(state: FleetState, standings: Mapping[str, Standing]) -> list[lis
             "" if standings[name].seconds is None else clock(standings[name].seconds or 0),
             standings[name].reason if standings[name].word not in DONE else "",
         ]
-        for wave in state.waves
-        for name in wave
+        for name in names
     ]
 
 
+def counted(standings: Mapping[str, Standing]) -> str:
+    """How many targets have each state, the most frequent first."""
+    words = Counter(each.word for each in standings.values())
+    return ", ".join(f"{count} {word}" for word, count in words.most_common())
+
+
 def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
-    """Where the fleet is: how many stand how, the rate, and when it should end."""
+    """Where the fleet is: how many targets have each state, the rate, and when the last should end."""
     words = Counter(each.word for each in standings.values())
     ended = [each.ended for each in standings.values() if each.ended and each.word in DONE]
-    lines = [f"{state.opened['fleet']}: " + ", ".join(f"{count} {word}" for word, count in words.most_common())]
+    lines = [f"{state.opened['fleet']}: {counted(standings)}"]
     left = sum(words[word] for word in ("previewed", "begun")) if state.approved else 0
     if ended and left and state.walked and not state.outcome:
         rate = len(ended) / max((max(ended) - state.began).total_seconds(), 0.001)
-        lines.append(f"{rate * 60:.1f} targets a minute; {left} left, about {clock(left / rate)}")
+        end = max(ended) + timedelta(seconds=left / rate)
+        lines.append(f"{rate * 60:.1f} targets a minute; {left} left, about {clock(left / rate)}, until {end:%H:%M:%S} UTC")
     if state.request != "resume":
         lines.append({"pause": "PAUSED", "abort": "ABORTED"}[state.request] + " on request")
     if state.outcome:
@@ -95,24 +110,47 @@ def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
     return lines
 
 
-def ways_on(path: str, state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
-    """The commands that come next, by name; for a mixed fleet both: on to the end, and back."""
+def ways(path: str, state: FleetState, standings: Mapping[str, Standing], held_by: str = "") -> list[tuple[str, str]]:
+    """The commands that come next, each after its purpose; for a mixed fleet both: finish, and undo.
+
+    `held_by` is the process that acts in the fleet now, "" for none.
+    """
+
+    def of(targets: Collection[object]) -> str:
+        return f"{len(targets)} target{'s' * (len(targets) != 1)}"
+
+    def command(name: str, *more: str) -> str:
+        return shlex.join(["runbook", "fleet", name, path, *more])
+
+    if held_by:
+        paused = [("To resume", command("resume"))] if state.request != "resume" else [("To pause", command("pause"))]
+        return [*paused, ("To abort", command("abort"))]
     words = Counter(each.word for each in standings.values())
-    touched = [each for each in standings.values() if each.touched]
-    if not state.approved:
-        digest = state.previewed
-        return [f"runbook fleet run {path} --approve {digest}"] if state.previews.get(digest) else []
-    ways = []
-    if state.request != "resume":
-        ways.append(f"runbook fleet resume {path}")
-    if sum(words[word] for word in DONE) < len(standings) and words["undone"] < len(standings):
-        ways.append(f"To finish: runbook fleet run {path}" + (" --retry-failed" if any(words[w] for w in FAILED) else ""))
-    if touched:
-        ways.append(f"To undo those done: runbook fleet undo {path}")
-    return ways
+    open_ = [each for name, each in standings.items() if name in state.ready and each.word not in (*SETTLED, "held back")]
+    left = [each for each in standings.values() if not each.touched and each.word not in SETTLED and each not in open_]
+    newer = state.previews.get(state.previewed, {}) if state.previewed != state.approved else {}
+    found = [(f"To clear the {state.request} first", command("resume"))] if state.request != "resume" else []
+    if state.undo and any(each.touched for each in standings.values()) and words["undone"]:
+        found.append(("To resume the undo", command("undo", "--approve", state.undo)))
+    if open_:
+        found.append((f"To finish {of(open_)}", command("run")))
+    if open_ and words["failed"] + words["unknown"] not in (0, len(open_)):
+        found.append(("To retry only those that failed", command("run", "--retry-failed")))
+    if newer and left:
+        found.append((f"To roll back {of(newer)} as previewed", command("run", "--approve", state.previewed)))
+    elif left:
+        found.append((f"To preview {of(left)} again, with the causes fixed", command("plan")))
+    if any(each.touched for each in standings.values()):
+        found.append(("To undo those that changed", command("undo")))
+    return found
 
 
-def as_json(path: str, state: FleetState, standings: Mapping[str, Standing]) -> dict[str, Any]:
+def ways_on(path: str, state: FleetState, standings: Mapping[str, Standing], held_by: str = "") -> list[str]:
+    """The same as lines: a purpose, then its command on a line of its own."""
+    return [line for purpose, command in ways(path, state, standings, held_by) for line in (f"{purpose}:", command)]
+
+
+def as_json(path: str, state: FleetState, standings: Mapping[str, Standing], held_by: str = "") -> dict[str, Any]:
     """The same as plain values."""
     return {
         "fleet": path,
@@ -120,11 +158,12 @@ def as_json(path: str, state: FleetState, standings: Mapping[str, Standing]) -> 
         "digest": state.previewed,
         "approved": state.approved,
         "request": state.request,
+        "held_by": held_by,
         "waves": state.waves,
         "held_back": dict(state.held_back),
         "targets": {name: _plain(each) | dict(state.targets[name]) for name, each in standings.items()},
         "outcome": state.outcome,
-        "next": ways_on(path, state, standings),
+        "next": [command for _, command in ways(path, state, standings, held_by)],
     }
 
 

@@ -7,21 +7,35 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
-from runbook_lib.redaction import redact, redact_values
+from runbook_lib.errors import PreconditionError
+from runbook_lib.journal.control import Request
+from runbook_lib.redaction import redact_values
+from runbook_lib.ui import terminal
 
 if TYPE_CHECKING:
     from runbook_lib.fleet import FleetRun
     from runbook_lib.fleet.engines import Engine
 
+CODES = (
+    "Exit codes: 0 finished or undone, 1 declined, 2 wrong use, 3 stopped by failures or refused, 4 mixed or unknown. "
+    "A preview ends with 0 where it can be approved for at least one target."
+)
+
+
+def _with_example(command: str) -> str:
+    """An epilog: a command to type, and the exit codes."""
+    return f"\b\nExample:\n  $ {command}\n\n{CODES}"
+
+
 fleet_argument = click.argument("folder", metavar="FLEET", type=click.Path(path_type=Path))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-operator_option = click.option("--operator", default="", help="Who is at the keyboard.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+operator_option = click.option("--operator", default="", help="Your name.")
 
 
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,16 +51,16 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(epilog=CODES)
 def fleet() -> None:
     """Roll one plan back on many targets, in waves."""
 
 
-@fleet.command()
+@fleet.command(epilog=_with_example("runbook fleet plan fleet.yaml"))
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @operator_option
-@click.option("--reason", default="", help="Why, for the log.")
-@click.option("--incident", default="", help="The incident's number.")
+@click.option("--reason", default="", help="The reason, for the rollback log.")
+@click.option("--incident", default="", help="The incident number.")
 @click.option("--outputs", default=ROOT / "outputs", type=click.Path(path_type=Path), help="Where the fleet's folder goes.")
 @engine_options
 @json_option
@@ -61,21 +75,29 @@ def plan(
     tls_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Preview the rollback on every target of a fleet file, or of a fleet's folder again; writes nothing to any target."""
+    """Preview the rollback on every target of a fleet file, without changing any target.
+
+    With a fleet's folder instead of its file, preview again every target that was not changed yet.
+    """
     from runbook_lib import fleet as fleets
-    from runbook_lib.fleet import walk
+    from runbook_lib.fleet import archive, walk
 
     if file.is_dir():
+        if reason or incident:
+            raise click.UsageError("--reason and --incident go with a new fleet: name its file.")
         run = fleets.open_existing(file)
+        _require_idle(run)
     else:
         run = fleets.open_new(file, operator=operator, reason=reason, incident=incident, outputs=outputs)
-    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, as_json) as watch:
+    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         walk.preview(run, engine, watch)
+    if archive.is_sealed(run):
+        archive.write(run)
     _show(run, as_json, preview=True)
     sys.exit(0 if run.state.previews[run.state.previewed] else 3)
 
 
-@fleet.command(name="run")
+@fleet.command(name="run", epilog=_with_example("runbook fleet run FLEET --approve DIGEST"))
 @fleet_argument
 @click.option("--approve", default="", metavar="DIGEST", help="The digest that `runbook fleet plan` printed.")
 @click.option("--retry-failed", is_flag=True, help="Only the targets that failed.")
@@ -92,87 +114,182 @@ def run_command(
     tls_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Roll the approved targets back, wave after wave, or resume where a fleet was left."""
+    """Roll the approved targets back, wave after wave, or resume a fleet that was interrupted."""
     from runbook_lib.fleet import open_existing, walk
-    from runbook_lib.fleet.standing import FAILED
 
     run = open_existing(folder)
+    _require_idle(run)
+    _require_resumed(run)
+    only = _failed(run) if retry_failed else []
     if approve:
         walk.approve(run, approve, operator or str(run.state.opened["operator"]))
-    only = [name for name, each in run.standings().items() if each.word in FAILED] if retry_failed else []
-    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, as_json) as watch:
+    walk.require_approved(run)
+    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         ended = walk.apply(run, engine, only=only, watch=watch)
     _show(run, as_json)
     sys.exit(ended.exit_code)
 
 
-@fleet.command()
+@fleet.command(epilog=_with_example("runbook fleet status FLEET"))
 @fleet_argument
 @json_option
 def status(folder: Path, as_json: bool) -> None:
-    """Show every target's state, by the journals alone; no target is asked."""
-    from runbook_lib.fleet import open_existing
-
-    _show(open_existing(folder), as_json)
+    """Show every target's state and the next commands, from the journals alone."""
+    show(folder, as_json)
 
 
-@fleet.command()
+@fleet.command(epilog=_with_example("runbook fleet undo FLEET"))
 @fleet_argument
 @click.option("--approve", default="", metavar="DIGEST", help="The digest of the undo, as this command prints it.")
 @operator_option
 @engine_options
 @json_option
 def undo(folder: Path, approve: str, operator: str, kind: str, scheduler: str, tls_file: Path | None, as_json: bool) -> None:
-    """Undo the targets that were rolled back, the last wave first: first a preview, then, with its digest, the undo."""
+    """Preview the undo of a fleet, the last wave first; with --approve DIGEST, undo it."""
     from runbook_lib.fleet import open_existing, undoing, walk
 
     run = open_existing(folder)
+    _require_idle(run)
+    if approve:
+        _require_resumed(run)
     offered = undoing.offer(run)
     if not approve:
-        text = offered.lines(str(folder))
-        click.echo(json.dumps(redact_values(offered.as_json())) if as_json else redact("\n".join(text)))
+        text = terminal.wrapped("\n".join(offered.lines(str(folder))))
+        click.echo(json.dumps(redact_values(offered.as_json())) if as_json else text)
         sys.exit(3 if offered.refused else 0)
     undoing.approve(run, offered, approve, operator or str(run.state.opened["operator"]))
-    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, as_json) as watch:
+    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         ended = walk.undo(run, engine, run.state.undone_by, watch)
     _show(run, as_json)
     sys.exit(ended.exit_code)
 
 
-@fleet.command()
+@fleet.command(epilog=_with_example("runbook fleet report FLEET"))
+@fleet_argument
+@json_option
+def report(folder: Path, as_json: bool) -> None:
+    """Write fleet-report.html and the fleet's seal from the journals, at any moment."""
+    from runbook_lib.fleet import archive, open_existing
+    from runbook_lib.fleet.report import FILE
+
+    run = open_existing(folder)
+    held_by = run.folder.held_by()
+    unsealed = archive.write(run, held_by)
+    sealed = not unsealed and not held_by
+    if as_json:
+        facts = {"fleet": str(folder), "report": str(run.path / FILE), "sealed": sealed, "unsealed": unsealed}
+        click.echo(json.dumps(redact_values(facts)))
+        return
+    lines = [str(folder / FILE), *(f"Not sealed: {name}: {why}" for name, why in unsealed.items())]
+    if held_by:
+        lines.append(f"Not sealed: a process acts in this fleet now ({held_by}).")
+    click.echo(terminal.wrapped("\n".join(lines)))
+
+
+@fleet.command(epilog=_with_example("runbook fleet pause FLEET"))
 @fleet_argument
 @operator_option
 @json_option
 def pause(folder: Path, operator: str, as_json: bool) -> None:
-    """Begin no other target, and pause the steps under way, until `resume`."""
-    _requested(folder, "pause", operator, as_json)
+    """Begin no other target and pause the steps under way, until `resume`."""
+    _request(folder, "pause", operator, "no other target begins; steps under way pause before their next batch", as_json)
 
 
-@fleet.command()
+@fleet.command(epilog=_with_example("runbook fleet resume FLEET"))
 @fleet_argument
 @operator_option
 @json_option
 def resume(folder: Path, operator: str, as_json: bool) -> None:
-    """Go on after a pause; after an abort, have `runbook fleet run` go on."""
-    _requested(folder, "resume", operator, as_json)
+    """Resume after a pause; after an abort, allow `runbook fleet run` again."""
+    _request(folder, "resume", operator, "the fleet is resumed", as_json)
 
 
-@fleet.command()
+@fleet.command(epilog=_with_example("runbook fleet abort FLEET"))
 @fleet_argument
 @operator_option
 @json_option
 def abort(folder: Path, operator: str, as_json: bool) -> None:
-    """Begin no other target, and end the steps under way before their next batch."""
-    _requested(folder, "abort", operator, as_json)
+    """Begin no other target and end the steps under way before their next batch."""
+    _request(folder, "abort", operator, "no other target begins; steps under way end before their next batch", as_json)
 
 
-def _requested(folder: Path, request: str, operator: str, as_json: bool) -> NoReturn:
+def _request(folder: Path, request: Request, operator: str, said: str, as_json: bool) -> None:
+    """Record a request that somebody or something waits for.
+
+    Raises:
+        PreconditionError: No process acts in the fleet, or nothing was paused or aborted.
+    """
     from runbook_lib.fleet import open_existing
 
     run = open_existing(folder)
-    run.request(request, operator or str(run.state.opened["operator"]))  # type: ignore[arg-type]
-    click.echo(json.dumps({"fleet": str(folder), "request": request}) if as_json else f"{folder}: {request} is on record.")
-    sys.exit(0)
+    held_by = run.folder.held_by()
+    if request == "resume" and run.state.request == "resume":
+        raise _refused(run, "This fleet is neither paused nor aborted, so there is nothing to resume.")
+    if request != "resume" and not held_by:
+        raise _refused(run, f"No process acts in this fleet now, so there is nothing to {request}.")
+    run.request(request, operator or str(run.state.opened["operator"]))
+    if request == "resume" and not held_by:
+        said += f". No process acts in it now. To continue:\nrunbook fleet run {folder}"
+    else:
+        said += "."
+    click.echo(
+        json.dumps({"fleet": str(folder), "request": request, "held_by": held_by})
+        if as_json
+        else terminal.wrapped(f"{folder}: {said}")
+    )
+
+
+def _failed(run: FleetRun) -> list[str]:
+    """The targets that failed.
+
+    Raises:
+        PreconditionError: There is none.
+    """
+    from runbook_lib.fleet.standing import FAILED
+
+    found = [name for name, each in run.standings().items() if each.word in FAILED]
+    if not found:
+        raise _refused(run, "No target of this fleet failed, so there is nothing to retry.")
+    return found
+
+
+def _require_idle(run: FleetRun) -> None:
+    """See that no other process acts in the fleet, before anything is journaled or any worker starts.
+
+    Raises:
+        PreconditionError: One does.
+    """
+    if held_by := run.folder.held_by():
+        raise PreconditionError(
+            f"Another process acts in this fleet now: {held_by}.",
+            where=str(run.path),
+            state="This process changed nothing.",
+            safe_next=f"Wait for it, or use `runbook fleet pause {run.path}` or `runbook fleet abort {run.path}`.",
+        )
+
+
+def _require_resumed(run: FleetRun) -> None:
+    """See that the fleet is neither paused nor aborted: no target would begin.
+
+    Raises:
+        PreconditionError: It is.
+    """
+    if run.state.request != "resume":
+        raise PreconditionError(
+            f"This fleet was {'paused' if run.state.request == 'pause' else 'aborted'}, and nobody resumed it.",
+            where=str(run.path),
+            state="This process changed nothing.",
+            safe_next=f"`runbook fleet resume {run.path}`, then repeat the command.",
+        )
+
+
+def _refused(run: FleetRun, what: str) -> PreconditionError:
+    return PreconditionError(
+        what,
+        where=str(run.path),
+        state="This command changed nothing.",
+        safe_next=f"Look at `runbook fleet status {run.path}`.",
+    )
 
 
 @contextmanager
@@ -203,34 +320,42 @@ MOST_THREADS = 32
 
 
 @contextmanager
-def _watched(run: FleetRun, as_json: bool) -> Iterator[Callable[[], object]]:
-    """What draws the board in a terminal as the fleet goes on; elsewhere a line for each target that ended."""
+def _watched(run: FleetRun, engine: Engine, as_json: bool) -> Iterator[Callable[[], object]]:
+    """What draws the board in a terminal as the fleet goes through its waves; elsewhere a line for each change."""
     if as_json:
         yield lambda: None
         return
     from runbook_lib.fleet import live
 
-    with live.watched(run) as watch:
+    with live.watched(run, engine.dashboard) as watch:
         yield watch
 
 
+def show(folder: Path, as_json: bool) -> None:
+    """Print the state of a fleet from the journals alone. Read-only."""
+    from runbook_lib.fleet import open_existing
+
+    _show(open_existing(folder), as_json)
+
+
 def _show(run: FleetRun, as_json: bool, *, preview: bool = False) -> None:
-    from runbook_lib.fleet import board, live
-
-    state, standings = run.state, run.standings()
-    if as_json:
-        click.echo(json.dumps(redact_values(board.as_json(str(run.path), state, standings)), default=str))
-        return
-    if preview:
-        lines = board.totals(state, standings)
-        table = live.table(list(board.preview_table(state, standings).astype(str).columns), _texts(run))
-    else:
-        lines = board.headline(state, standings)
-        table = live.table(board.BOARD, board.board_rows(state, standings))
-    click.echo(redact("\n".join([*lines, "", table, *board.ways_on(str(run.path), state, standings)])))
-
-
-def _texts(run: FleetRun) -> list[list[str]]:
     from runbook_lib.fleet import board
 
-    return board.preview_table(run.state, run.standings()).astype(str).values.tolist()
+    state, standings, held_by = run.state, run.standings(), run.folder.held_by()
+    if as_json:
+        click.echo(json.dumps(redact_values(board.as_json(str(run.path), state, standings, held_by)), default=str))
+        return
+    if preview:
+        shown = board.preview_table(state, standings, board.MOST_ROWS).astype(str)
+        lines, head, rows = board.totals(state, standings), list(shown.columns), shown.values.tolist()
+    else:
+        lines, head, rows = board.headline(state, standings), board.BOARD, board.board_rows(state, standings)
+    if held_by:
+        lines.append(f"A process acts in this fleet now ({held_by}).")
+    if len(rows) < len(standings):
+        lines.append(f"{len(standings) - len(rows)} targets have no row here; `runbook fleet report` lists all.")
+    click.echo(terminal.wrapped("\n".join(lines)))
+    if rows:
+        click.echo("\n" + terminal.table("", head, rows, ["state"]).lstrip("\n"))
+    if next_ := board.ways_on(run.folder.label, state, standings, held_by):
+        click.echo("\n" + terminal.wrapped("\n".join(next_)))

@@ -27,6 +27,7 @@ class Engine(Protocol):
     """Carries tasks; each is handed in once and comes back once."""
 
     name: str
+    dashboard: str  # the address of its own page, "" where it has none
 
     def submit(self, task: Task) -> None:
         """Have a task begun as soon as there is room."""
@@ -41,7 +42,7 @@ class Engine(Protocol):
 class Pool:
     """Threads of this process, as many as may act at once."""
 
-    name = "threads"
+    name, dashboard = "threads", ""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fleet")

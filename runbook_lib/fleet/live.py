@@ -1,62 +1,66 @@
-"""The board of a fleet in a terminal, drawn by rich: a row a target, colour and word; without a terminal a line an event."""
+"""The board of a fleet while it is walked: drawn by rich in a terminal, elsewhere a line for each change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import StringIO
 
 from runbook_lib.fleet import FleetRun, board
 from runbook_lib.redaction import redact
+from runbook_lib.ui import terminal
 
-WIDTH = 100
+LONGEST = 120  # characters of a reason on the board; `runbook fleet status` prints more
 
 
 @contextmanager
-def watched(run: FleetRun) -> Iterator[Callable[[], object]]:
-    """What draws the board again each time it is called, until the block ends."""
+def watched(run: FleetRun, dashboard: str = "") -> Iterator[Callable[[], object]]:
+    """What shows each change of the fleet when it is called, until the block ends.
+
+    Args:
+        run: The fleet.
+        dashboard: The address of the engine's own page, "" where it has none.
+    """
     from rich.console import Console, Group
     from rich.live import Live
+    from rich.table import Table
     from rich.text import Text
 
     console = Console()
+    if not console.is_terminal:
+        yield _lines(run, dashboard)
+        return
 
     def drawn() -> Group:
         state, standings = run.state, run.standings()
-        lines = board.headline(state, standings)
-        return Group(Text("\n".join(lines)), _table(board.BOARD, board.board_rows(state, standings)))
+        lines = [*([f"Dask: {dashboard}"] if dashboard else []), *board.headline(state, standings)]
+        table = Table(box=None, pad_edge=False, width=min(console.width, terminal.WIDTH))
+        for name in board.BOARD:
+            table.add_column(name, overflow="fold")
+        for row in board.board_rows(state, standings):
+            table.add_row(*(Text(terminal.cut(redact(cell), LONGEST), style=board.COLOURS.get(cell, "")) for cell in row))
+        return Group(Text(terminal.wrapped("\n".join(lines))), table)
 
-    if not console.is_terminal:
-        known = {name: each.word for name, each in run.standings().items()}
-
-        def line() -> None:
-            for name, each in run.standings().items():
-                if known[name] != each.word:
-                    known[name] = each.word
-                    print(redact(f"{name}: {each.word}" + (f": {each.reason}" if each.reason else "")), flush=True)
-
-        yield line
-        return
     with Live(drawn(), console=console, refresh_per_second=2, transient=True) as live:
         yield lambda: live.update(drawn())
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text, at most 100 columns wide."""
-    from rich.console import Console
+def _lines(run: FleetRun, dashboard: str) -> Callable[[], object]:
+    """Print a line for each target whose state changed, and for each request."""
+    if dashboard:
+        print(f"Dask: {dashboard}", flush=True)
+    known: dict[str, str] = {name: each.word for name, each in run.standings().items()}
+    requested = [run.state.request]
 
-    text = StringIO()
-    Console(file=text, width=WIDTH, color_system=None).print(_table(head, rows))
-    return text.getvalue().rstrip()
+    def line() -> None:
+        if run.state.request != requested[-1]:
+            requested.append(run.state.request)
+            print(f"{run.state.opened['fleet']}: {requested[-1]} requested", flush=True)
+        for name, each in run.standings().items():
+            if known[name] != each.word:
+                known[name] = each.word
+                why = (
+                    f": {terminal.cut(redact(each.reason), LONGEST)}" if each.word in board.ATTENTION and each.reason else ""
+                )
+                print(terminal.wrapped(f"{name}: {each.word}{why}"), flush=True)
 
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]):  # type: ignore[no-untyped-def]  # rich is slow to load
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=None, pad_edge=False)
-    for name in head:
-        made.add_column(name, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(redact(cell), style=board.COLOURS.get(cell, "")) for cell in row))
-    return made
+    return line

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from time import monotonic, sleep
 
 from runbook_lib.errors import Declined, PreconditionError
-from runbook_lib.fleet import FleetRun, digest_of, outcome, shared
+from runbook_lib.fleet import FleetRun, archive, digest_of, outcome, shared
 from runbook_lib.fleet.child import Action, Task
 from runbook_lib.fleet.engines import Ended, Engine
 from runbook_lib.fleet.outcome import Outcome
@@ -63,6 +63,21 @@ def approve(run: FleetRun, digest: str, by: str) -> None:
         run.journal.append("fleet-approved", digest=digest, by=by)
 
 
+def require_approved(run: FleetRun) -> None:
+    """See that a preview with at least one target is approved. Read-only.
+
+    Raises:
+        Declined: None is.
+    """
+    if not run.state.ready:
+        raise Declined(
+            "No preview of this fleet is approved.",
+            where=str(run.path),
+            state="Nothing was changed.",
+            safe_next=f"Read `runbook fleet status {run.path}`, then approve its preview by digest.",
+        )
+
+
 def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: Watch = lambda: None) -> Outcome:
     """Roll the approved targets back, wave after wave; resumes what was left. Changes the targets.
 
@@ -77,14 +92,8 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
         PreconditionError: Another process walks this fleet, or it was aborted and not resumed.
     """
     with run.folder.lock():
+        require_approved(run)
         state = run.state
-        if not state.ready:
-            raise Declined(
-                "No preview of this fleet is approved.",
-                where=str(run.path),
-                state="Nothing was changed.",
-                safe_next="Take a preview with `runbook fleet plan`, read it, and approve its digest.",
-            )
         run.journal.append("fleet-walking", action="apply", engine=engine.name, pid=os.getpid())
         stopped, ended = "", set[str]()
         for number, wave in enumerate(state.waves, 1):
@@ -138,6 +147,7 @@ def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], wa
 def _ended(run: FleetRun, stopped: str) -> Outcome:
     found = outcome.of(run.state, run.standings(), stopped)
     run.journal.append("fleet-outcome", status=found.status, summary=found.summary, exit_code=found.exit_code)
+    archive.write(run)
     return found
 
 

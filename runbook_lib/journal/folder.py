@@ -18,6 +18,7 @@ from runbook_lib.config.loading import ROOT
 from runbook_lib.errors import JournalError, ParametersError, PreconditionError
 from runbook_lib.redaction import redact, redact_values
 
+FLEET = "fleet.jsonl"  # the journal of a fleet's folder, which holds a run for each target
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600  # of a run folder: for its owner alone
 
 
@@ -42,6 +43,12 @@ class RunFolder:
         Raises:
             ParametersError: There is no journal in it.
         """
+        if (path / FLEET).is_file():
+            raise ParametersError(
+                f"{path} is a fleet's folder, which holds a run for each target.",
+                state="Nothing was touched.",
+                safe_next=f"Use `runbook fleet …` with it, or name one run in {path / 'runs'}.",
+            )
         if not (path / "journal.jsonl").is_file():
             raise ParametersError(
                 f"{path} is no run folder: it holds no journal.jsonl.",

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,17 +17,35 @@ from runbook_lib.journal import GENESIS, VERSION, Journal
 from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import DIRECTORY_MODE, FILE_MODE, RunFolder
 
-MANIFEST, JOURNAL = "manifest.json", "journal.jsonl"
-REQUIRED = (JOURNAL, "report.html", "rollback-log.md")  # of every sealed run, whatever its manifest says
-DIRECTORIES = ("evidence", "lab", "salvage")
+MANIFEST = "manifest.json"
+REQUIRED = ("journal.jsonl", "report.html", "rollback-log.md")  # of every sealed run, whatever its manifest says
 
-_SEALED = re.compile(
-    r"journal\.jsonl|report\.html|rollback-log\.md|postmortem\.md|edited-rows(?:-[\w-]+)?\.csv"
-    r"|evidence/[\w:-][\w.:-]*\.(?:json|png|svg|txt)"
-    r"|salvage/(?:manifest\.json|[\w-][\w.-]*\.[0-9a-f]{6}\.copy\.gz)"
+
+def _none(_: Sequence[Event]) -> Collection[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files and folders that a sealed folder may hold: a run's, or that of a parent of runs."""
+
+    journal: str
+    files: re.Pattern[str]  # that are sealed
+    folders: Callable[[Sequence[Event]], Collection[str]]  # by the journal
+    sealed_folders: Callable[[Sequence[Event]], Collection[str]] = _none  # each with a seal, of which the manifest counts
+
+
+RUN = Layout(
+    "journal.jsonl",
+    re.compile(
+        r"journal\.jsonl|report\.html|rollback-log\.md|postmortem\.md|edited-rows(?:-[\w-]+)?\.csv"
+        r"|evidence/[\w:-][\w.:-]*\.(?:json|png|svg|txt)"
+        r"|salvage/(?:manifest\.json|[\w-][\w.-]*\.[0-9a-f]{6}\.copy\.gz)"
+    ),
+    lambda _: ("evidence", "lab", "salvage"),
 )
 _UNSEALED = [  # they change while a process acts, so nothing but this may be in them
-    (re.compile(r"\.lock"), re.compile(rb"(?:pid \d{1,10}\n)?")),
+    (re.compile(r"(?:runs/[^/]+/)?\.lock"), re.compile(rb"(?:pid \d{1,10}\n)?")),
     (re.compile(r"\.parts-[\w-]+"), re.compile(rb"")),
     (re.compile(r"\.parts-[\w-]+\.wanted"), re.compile(rb"go on|pause|abort")),
 ]
@@ -55,9 +73,11 @@ class Problem:
 class Contents:
     """The files of a run folder; `is_older` for a folder that an older version sealed with fewer rules."""
 
-    def __init__(self, root: Path, events: Sequence[Event], *, is_older: bool = False) -> None:
+    def __init__(self, root: Path, events: Sequence[Event], layout: Layout = RUN, *, is_older: bool = False) -> None:
         self.root = root
         self.is_older = is_older
+        self._files, self._folders = layout.files, set(layout.folders(events))
+        self._sealed_folders = set(layout.sealed_folders(events))
         self._notebooks = set(_notebooks(events))
 
     def files(self) -> dict[str, Path]:
@@ -78,7 +98,7 @@ class Contents:
         if kind := _KINDS.get(stat.S_IFMT(mode)):
             yield Problem(name, f"is {kind}, which no run folder holds.")
         elif stat.S_ISDIR(mode):
-            if name not in DIRECTORIES:
+            if name not in self._folders | self._sealed_folders:
                 yield Problem(name, "does not belong in a run folder.")
             yield from self._rights(name, path, owner)
         elif name != MANIFEST and not self._is_sealed(name) and not _is_unsealed(name, path):
@@ -103,7 +123,7 @@ class Contents:
                 yield Problem(name, f"has extended attributes: {', '.join(sorted(extra))}.")
 
     def _is_sealed(self, name: str) -> bool:
-        return bool(_SEALED.fullmatch(name)) or name in self._notebooks or (self.is_older and not _is_hidden(name))
+        return bool(self._files.fullmatch(name)) or name in self._notebooks or (self.is_older and not _is_hidden(name))
 
     def _walked(self) -> Iterator[tuple[str, Path]]:
         """Yield each entry below the folder without following links; a foreign directory counts as one entry."""
@@ -113,8 +133,12 @@ class Contents:
                 name = Path(entry.path).relative_to(self.root).as_posix()
                 if name != MANIFEST or not self.is_older:
                     yield name, Path(entry.path)
-                if entry.is_dir(follow_symlinks=False) and (name in DIRECTORIES or self.is_older):
-                    pending.append(Path(entry.path))
+                if entry.is_dir(follow_symlinks=False):
+                    if name in self._sealed_folders:
+                        if os.path.lexists(manifest := Path(entry.path) / MANIFEST):
+                            yield f"{name}/{MANIFEST}", manifest
+                    elif name in self._folders or self.is_older:
+                        pending.append(Path(entry.path))
 
 
 def _notebooks(events: Sequence[Event]) -> Iterator[str]:
@@ -146,24 +170,24 @@ UNSIGNED = (  # another text needs another version of the manifest
 )
 
 
-def seal(folder: RunFolder) -> Path:
+def seal(folder: RunFolder, layout: Layout = RUN) -> Path:
     """Journal the current hash of every file, and write the manifest, replacing an earlier one.
 
     A folder that has not changed since its last seal keeps that seal.
     """
     folder.tidy()
-    journal = Journal(folder.journal_path)
+    journal = Journal(folder.path / layout.journal)
     events = journal.events()
-    files = _hashes(Contents(folder.path, events))
-    files.pop(JOURNAL, None)
+    files = _hashes(Contents(folder.path, events, layout))
+    files.pop(layout.journal, None)
     last = events[-1] if events else None
     if last is None or last.kind != SEALED or last.data["files"] != files:
         last = journal.append(SEALED, run=folder.id, at=datetime.now(UTC).isoformat(timespec="seconds"), files=files)
-    return folder.write_redacted(MANIFEST, _written(_manifest(last, _hash(folder.journal_path))))
+    return folder.write_redacted(MANIFEST, _written(_manifest(last, layout, _hash(journal.path))))
 
 
-def verify(path: Path) -> list[Problem]:
-    """Return the differences between the run folder at `path` and its seal; none means intact. Read-only.
+def verify(path: Path, layout: Layout = RUN) -> list[Problem]:
+    """Return the differences between the folder at `path` and its seal; none means intact. Read-only.
 
     Raises:
         ParametersError: There is no such folder.
@@ -174,10 +198,10 @@ def verify(path: Path) -> list[Problem]:
             state="Nothing was checked.",
             safe_next="Name a run's folder: one below outputs/, or an archived one.",
         )
-    return list(_problems(path))
+    return list(_problems(path, layout))
 
 
-def _problems(path: Path) -> Iterator[Problem]:
+def _problems(path: Path, layout: Layout) -> Iterator[Problem]:
     if path.is_symlink():
         yield Problem(".", "is a symbolic link; name the folder itself.")
     root = path.resolve()
@@ -192,33 +216,34 @@ def _problems(path: Path) -> Iterator[Problem]:
         yield Problem(MANIFEST, f"cannot be read: {error}.")
         return
     events: list[Event] = []
+    file = root / layout.journal
     try:
-        if not (root / JOURNAL).is_symlink() and stat.S_ISREG((root / JOURNAL).lstat().st_mode):
-            events = Journal(root / JOURNAL).events()
+        if not file.is_symlink() and stat.S_ISREG(file.lstat().st_mode):
+            events = Journal(file).events()
     except FileNotFoundError:
         pass
     except JournalError as error:
-        yield Problem(JOURNAL, error.what)
+        yield Problem(layout.journal, error.what)
     seals = [event for event in events if event.kind == SEALED]
-    is_older = bool(events) and not seals and "version" not in events[0].data
-    contents = Contents(root, events, is_older=is_older or not events)
+    is_older = layout is RUN and bool(events) and not seals and "version" not in events[0].data
+    contents = Contents(root, events, layout, is_older=is_older or not events)
     yield from contents.problems()
     if seals:
-        files = {**seals[-1].data["files"], JOURNAL: files.get(JOURNAL, "")}
-        yield from _field_problems(root, manifest, text, seals[-1])
+        files = {**seals[-1].data["files"], layout.journal: files.get(layout.journal, "")}
+        yield from _field_problems(root, layout, manifest, text, seals[-1])
     elif events and not is_older:
-        yield Problem(JOURNAL, "holds no seal.")
+        yield Problem(layout.journal, "holds no seal.")
     elif manifest.get("run") != root.name:
         yield Problem(".", f"is named {root.name}, the run that was sealed is {manifest.get('run')}.")
-    yield from _file_problems(files, _hashes(contents), REQUIRED if is_older else (JOURNAL,))
-    yield from _journal_problems(events, journal)
+    yield from _file_problems(files, _hashes(contents), REQUIRED if is_older else (layout.journal,))
+    yield from _journal_problems(layout.journal, events, journal)
 
 
-def _field_problems(root: Path, manifest: Mapping[str, Any], text: str, sealed: Event) -> Iterator[Problem]:
+def _field_problems(root: Path, layout: Layout, manifest: Mapping[str, Any], text: str, sealed: Event) -> Iterator[Problem]:
     """Yield the fields of a manifest that differ from the journal's seal; the journal is checked elsewhere."""
     if sealed.data["run"] != root.name:
         yield Problem(".", f"is named {root.name}, the run that was sealed is {sealed.data['run']}.")
-    wanted = _manifest(sealed, manifest["files"].get(JOURNAL, ""))
+    wanted = _manifest(sealed, layout, manifest["files"].get(layout.journal, ""))
     if {"seq", "head"} == set(manifest["journal"]):
         wanted["journal"] = manifest["journal"]
     wrong = [name for name in {**wanted, **manifest} if wanted.get(name) != manifest.get(name)]
@@ -238,13 +263,13 @@ def _file_problems(sealed: Mapping[str, str], found: Mapping[str, str], required
             yield Problem(name, "differs from what was sealed.")
 
 
-def _journal_problems(events: list[Event], sealed: Mapping[str, Any]) -> Iterator[Problem]:
+def _journal_problems(file: str, events: list[Event], sealed: Mapping[str, Any]) -> Iterator[Problem]:
     seq, head = (events[-1].seq, events[-1].hash) if events else (0, GENESIS)
     if events and (seq, head) != (sealed.get("seq"), sealed.get("head")):
-        yield Problem(JOURNAL, f"ends with event {seq}, which is not the event {sealed.get('seq')} that was sealed.")
+        yield Problem(file, f"ends with event {seq}, which is not the event {sealed.get('seq')} that was sealed.")
 
 
-def _manifest(sealed: Event, journal: str) -> dict[str, Any]:
+def _manifest(sealed: Event, layout: Layout, journal: str) -> dict[str, Any]:
     return {
         "version": VERSION,
         "run": sealed.data["run"],
@@ -252,7 +277,7 @@ def _manifest(sealed: Event, journal: str) -> dict[str, Any]:
         "signed": False,
         "note": UNSIGNED,
         "journal": {"seq": sealed.seq, "head": sealed.hash},
-        "files": {JOURNAL: journal, **sealed.data["files"]},
+        "files": {layout.journal: journal, **sealed.data["files"]},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from runbook_lib.documents import load_plan
 from runbook_lib.errors import ParametersError, RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.journal.event import clock
-from runbook_lib.journal.folder import RunFolder
+from runbook_lib.journal.folder import FLEET, RunFolder
 from runbook_lib.journal.state import replay
 from runbook_lib.records import Records
 from runbook_lib.records.record import read
 from runbook_lib.records.walk import Walk, walked
 
+KINDS = ("rehearsal", "fleet")  # environments that a row names; all others are a run
 HEAD = ["name, when (UTC), what", "type", "target", "outcome", "took", "down"]
 
 
@@ -35,7 +36,7 @@ class Listed:
         """Return the table's rows, with the cells of `HEAD`. Pure."""
         return [
             [
-                f"{each.name}\n{each.at:%Y-%m-%d %H:%M}, {'rehearsal' if each.environment == 'rehearsal' else 'run'}"
+                f"{each.name}\n{each.at:%Y-%m-%d %H:%M}, {each.environment if each.environment in KINDS else 'run'}"
                 + ", on record" * (each.name in self.recorded),
                 f"{each.type or 'none yet'} {each.option}".strip(),
                 each.target,
@@ -52,8 +53,13 @@ class Listed:
         return {"runs": walks, "unreadable": dict(self.unreadable)}
 
 
-def listed(folder: Path, place: Records) -> Listed:
+def listed(folder: Path, place: Records, fleet: Callable[[Path], Walk] | None = None) -> Listed:
     """List every run of a folder, and every recorded rehearsal of a place. Read-only.
+
+    Args:
+        folder: The folder with the runs; a fleet's folder lists the runs of its targets.
+        place: Where the rehearsals are recorded.
+        fleet: How to read a fleet's folder, which is one row.
 
     Raises:
         ParametersError: There is no such folder.
@@ -66,9 +72,10 @@ def listed(folder: Path, place: Records) -> Listed:
         )
     plans, found = dict[str, Plan | None](), {each.name: each.walk for each in kept.records}
     unreadable = {f"{name} in {kept.place}": why for name, why in kept.unreadable.items()}
-    for path in sorted(each for each in folder.iterdir() if each.is_dir() and each.name != records.FOLDER):
+    entries = folder.glob("runs/*/*") if (folder / FLEET).is_file() else folder.iterdir()
+    for path in sorted(each for each in entries if each.is_dir() and each.name != records.FOLDER):
         try:
-            found[path.name] = of_run(path, plans)
+            found[path.name] = fleet(path) if fleet and (path / FLEET).is_file() else of_run(path, plans)
         except (RunbookError, OSError, KeyError, TypeError, ValueError) as error:
             unreadable[str(path)] = error.what if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
     newest = sorted(found.values(), key=lambda each: (each.at, each.name), reverse=True)

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import pytest
 
 from runbook_lib.cli import commands
 from runbook_lib.journal.control import ControlFile
+from runbook_lib.journal.folder import RunFolder
 from runbook_lib.rehearsal import record
 from runbook_lib.rehearsal.database import Database
+from runbook_lib.rehearsal.tenants import tenants
 from runbook_lib.run import lifecycle
 from runbook_lib.ui.terminal import WIDTH
 
@@ -37,7 +40,7 @@ EXPECTED = {  # command -> exit code, and what it prints; executed in this order
     "sheet": (0, "by-hand.md"),
     "journal add": (0, "Recorded: Stop the services: done by hand, by Ann."),
     "run": (0, "VERIFIED: "),
-    "status": (0, "Outcome: verified"),
+    "status": (0, "Is it over? Yes. The whole rollback is verified."),
     "list": (0, "verified"),
     "diff": (0, "differs in"),
     "check": (0, "VERIFIED: "),
@@ -51,7 +54,17 @@ EXPECTED = {  # command -> exit code, and what it prints; executed in this order
     "abort": (0, "ends before its next batch"),
     "handover": (0, "to Bob."),
     "end": (0, "ended by Bob: The release was fixed instead"),
+    "fleet plan": (0, "1 of 1 targets are ready"),
+    "fleet run": (0, "FINISHED: all 1 targets are rolled back"),
+    "fleet status": (0, "FINISHED: "),
+    "fleet report": (0, "fleet-report.html"),
+    "fleet undo": (0, "Nothing was changed. To undo: runbook fleet undo "),
+    "fleet pause": (0, "steps under way pause before their next batch"),
+    "fleet resume": (0, "the fleet is resumed"),
+    "fleet abort": (0, "steps under way end before their next batch"),
 }
+REQUESTS = ("pause", "resume", "abort")
+ROWS = 40  # of a fleet's one target
 ON_THE_EARLIER_RUN = {"lab", "pause", "resume", "abort", "handover", "end"}
 
 
@@ -76,7 +89,14 @@ def place(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (root / "services.conf").write_text("\n".join(["[test]", *lines, ""]))
     (root / "schema.sql").write_text(SCHEMA)
     (root / "V42.sql").write_text(MIGRATION)
-    with pytest.MonkeyPatch.context() as patch, bare(database, root) as made:
+    (root / "fleet").mkdir()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tenants(template.server, root / "fleet", 1, ROWS) as fleet,
+        bare(database, root) as made,
+    ):
+        with open(root / "services.conf", "a") as file:
+            file.write(fleet.service_file.read_text())
         patch.setenv("PGSERVICEFILE", str(root / "services.conf"))
         patch.setenv("BARE_TOKEN", "a-token-of-the-tests")
         patch.setattr(record, "OUTPUTS", root / "outputs")
@@ -93,7 +113,7 @@ def place(template: Database, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def ended(place: Bare) -> Mapping[str, Ended]:
     """How each example ended: an earlier run, which is only planned, and one that the examples plan and execute."""
     assert place.planned().exit_code == 0
-    known, found = {"REHEARSAL": str(place.run)}, dict[str, Ended]()
+    known, found = {"REHEARSAL": str(place.run), "fleet.yaml": "fleet/fleet.yaml"}, dict[str, Ended]()
     for name in EXPECTED:
         if name == "pause":
             lifecycle.open_existing(place.run).journal.append("started", step=BATCHED, title="Clear")
@@ -102,6 +122,8 @@ def ended(place: Bare) -> Mapping[str, Ended]:
         found[name] = executed(name, arguments, place)
         if name == "plan":
             known["planned"], known["DIGEST"] = re.findall(r"runbook run (\S+) --approve (\w+)", found[name].text)[0]
+        if name == "fleet plan":
+            known["FLEET"], known["DIGEST"] = re.findall(r"runbook fleet run (\S+) --approve (\w+)", found[name].text)[0]
     return found
 
 
@@ -109,12 +131,23 @@ def executed(name: str, arguments: list[str], place: Bare) -> Ended:
     """What the example does; a step that works in batches acts meanwhile for those that control it."""
     if name == "lab":
         return in_a_process(arguments)
-    if name in ("pause", "resume", "abort"):
+    if name.startswith("fleet "):
+        return of_fleet(name.removeprefix("fleet "), arguments, place)
+    if name in REQUESTS:
         folder = lifecycle.open_existing(place.run).folder
         with folder.lock(), ControlFile(folder.path, BATCHED).opened():
             return runbook(*arguments)
     with runs_in(place.root / "outputs"):
         return runbook(*arguments)
+
+
+def of_fleet(name: str, arguments: list[str], place: Bare) -> Ended:
+    """What an example of a fleet does, in threads; a process acts in the fleet for those that control it."""
+    if name in REQUESTS:
+        with RunFolder(Path(arguments[-1])).lock():
+            return runbook(*arguments)
+    engine = ["--engine", "threads"] if name in ("plan", "run", "undo") else []
+    return runbook(*arguments, *engine, *(["--outputs", place.root / "outputs"] if name == "plan" else []))
 
 
 def in_a_process(arguments: list[str]) -> Ended:
