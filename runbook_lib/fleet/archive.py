@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from runbook_lib.documents import load_plan
 from runbook_lib.errors import RunbookError
-from runbook_lib.fleet import JOURNAL, FleetRun, report
+from runbook_lib.fleet import FleetRun, report
 from runbook_lib.journal.event import Event
+from runbook_lib.journal.folder import FLEET as JOURNAL
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.report import manifest
 from runbook_lib.report.manifest import Layout, Problem

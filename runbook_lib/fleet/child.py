@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from runbook_lib.config.installed import lock_digest, own_version
-from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.errors import Declined, PreconditionError, RunbookError
 from runbook_lib.fleet import rendered
 from runbook_lib.headless import dry_run
 from runbook_lib.journal.folder import RunFolder
@@ -45,11 +45,11 @@ def identity() -> str:
 def bring(task: Task) -> None:
     """Preview a target, roll it back, undo that, or check it again; errors of the runbook are journaled, not raised.
 
-    Changes the target by what was approved, and by nothing else. Whoever is called for a target on which another process
-    acts leaves it alone.
+    Changes the target by what was approved, and by nothing else.
 
     Raises:
-        PreconditionError: The versions here are not those by which the fleet is walked; nothing was touched.
+        PreconditionError: The versions here are not those by which the fleet is walked, or another process acts on the
+            target; this process touched nothing.
     """
     if task.library and task.library != (own := identity()):
         raise PreconditionError(
@@ -59,10 +59,7 @@ def bring(task: Task) -> None:
             safe_next="Install the same lock file there, restart the worker, then run the same command again.",
         )
     with ExitStack() as held:
-        try:
-            held.enter_context(RunFolder(Path(task.folder).parent).lock())
-        except PreconditionError:
-            return
+        held.enter_context(RunFolder(Path(task.folder).parent).lock())
         run = lifecycle.open_existing(Path(task.folder), task.by)
         held.callback(run.close_adapters)
         ACTIONS[task.action](run, task)
@@ -120,6 +117,6 @@ def _journaled(run: Run, task: Task, *, closes: bool = False) -> Iterator[None]:
         yield
     except RunbookError as error:
         run.journal.append("stopped", cell=f"fleet {task.action}", exit_code=error.exit_code, error=str(error))
-        if closes:
+        if closes and not isinstance(error.__cause__, Declined):  # a step that was aborted on request may be resumed
             status = {1: "declined", 4: "unknown"}.get(error.exit_code, "failed")
             lifecycle.close(run, Outcome(status, error.what))

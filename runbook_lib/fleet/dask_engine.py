@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -15,7 +16,7 @@ from math import ceil
 from queue import Empty, SimpleQueue
 
 from dask import config
-from distributed import Client, Future, LocalCluster, Security
+from distributed import Client, Future, LocalCluster, Security, Worker, WorkerPlugin
 from distributed.scheduler import KilledWorker
 
 from runbook_lib.errors import AdapterError, PreconditionError
@@ -31,6 +32,14 @@ SETTINGS = {
 }
 CONNECT = 15  # seconds that the scheduler may take to answer
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
+
+
+class _Deaf(WorkerPlugin):
+    """Has a worker ignore Ctrl-C, which a terminal sends to every process: the client says what ends, and when."""
+
+    def setup(self, worker: Worker) -> None:
+        """Set the worker's process so."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Dask:
@@ -54,7 +63,9 @@ class Dask:
         cluster = LocalCluster(
             n_workers=workers, threads_per_worker=ceil(threads / workers), dashboard_address="127.0.0.1:0", host="127.0.0.1"
         )
-        return cls(Client(cluster, set_as_default=False), cluster)
+        client = Client(cluster, set_as_default=False)
+        client.register_plugin(_Deaf())
+        return cls(client, cluster)
 
     @classmethod
     def cluster(cls, address: str, security: Mapping[str, str] | None = None) -> Dask:
@@ -92,22 +103,24 @@ class Dask:
         Raises:
             AdapterError: The scheduler is gone.
         """
-        if self._client.status != "running":
-            raise self._gone()
+        self._require_scheduler()
         number = f"{task.action}-{task.target}-{next(self._numbers)}"
         future = self._client.submit(bring, replace(task, library=identity()), key=number, pure=False, retries=0)
         self._tasks[future] = task
         future.add_done_callback(self._done.put)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The tasks that have ended since they were asked for last; waits at most so long for the first."""
+        """The tasks that have ended since they were asked for last; waits at most so long for the first.
+
+        Raises:
+            AdapterError: The scheduler is gone.
+        """
         done = []
         with suppress(Empty):
             done.append(self._done.get(timeout=seconds))
             while True:
                 done.append(self._done.get_nowait())
-        if self._client.status != "running":
-            done = [*self._tasks]
+        self._require_scheduler()
         return [self._ended(each) for each in dict.fromkeys(done) if each in self._tasks]
 
     def _ended(self, future: Future[None]) -> Ended:
@@ -125,12 +138,16 @@ class Dask:
         if self._cluster:
             self._cluster.close()
 
-    def _gone(self) -> AdapterError:
-        return AdapterError(
-            "The scheduler is gone, and with it the engine.",
+    def _require_scheduler(self) -> None:
+        if self._client.status == "running":
+            return
+        names = ", ".join(sorted({task.target for task in self._tasks.values()}))
+        raise AdapterError(
+            "The connection to the scheduler is lost.",
             where=self._address,
-            state="Each target is as its own journal says; targets under way may still be acted on by their workers.",
-            safe_next="Start it again, then run the same command: it looks at each target before it goes on.",
+            state="Each target is as its own journal says. "
+            + (f"Workers may still act on those under way: {names}." if names else "None was under way."),
+            safe_next="See that the scheduler runs; then run the same command again: it looks at each target first.",
         )
 
 

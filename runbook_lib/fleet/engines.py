@@ -30,10 +30,18 @@ class Engine(Protocol):
     dashboard: str  # the address of its own page, "" where it has none
 
     def submit(self, task: Task) -> None:
-        """Have a task begun as soon as there is room."""
+        """Have a task begun as soon as there is room.
+
+        Raises:
+            AdapterError: The engine itself is gone.
+        """
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The tasks that have ended since they were asked for last; waits at most so long for the first."""
+        """The tasks that have ended since they were asked for last; waits at most so long for the first.
+
+        Raises:
+            AdapterError: The engine itself is gone.
+        """
 
     def close(self) -> None:
         """End the engine; what is under way is let go to its end where that can be."""

@@ -111,6 +111,14 @@ class Lost(Fact, kind="fleet-lost", timeline="{target}: {why}", milestone="{targ
 
 
 @dataclass(frozen=True)
+class Held(Fact, kind="fleet-waiting", timeline="{target}: {why}"):
+    """Another process acts on a target, as one that an earlier command left; the walk waits until it ends."""
+
+    target: str
+    why: str
+
+
+@dataclass(frozen=True)
 class UndoApproved(Fact, kind="fleet-undo-approved", timeline="{digest}, by {by}: {count} targets"):
     """Somebody approved the undo of targets: the digest of each."""
 

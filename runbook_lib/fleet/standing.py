@@ -15,6 +15,8 @@ Word = Literal[
     "pending", "previewed", "held back", "begun", "verified", "waived", "failed", "unknown", "declined", "undone", "ended"
 ]
 LOOKED = ("previewed", "stopped", "outcome")  # the last of these decides where nothing was begun
+ACTED = ("started", "applied", "undone", "failed", "found", "checked")
+ENDS = ("stopped", "outcome")  # what a process journals last
 DONE: tuple[Word, ...] = ("verified", "waived")  # rolled back as far as was approved
 FAILED: tuple[Word, ...] = ("failed", "unknown")
 SETTLED: tuple[Word, ...] = (*DONE, "undone", "ended")  # nothing is left to do there
@@ -38,6 +40,12 @@ class Standing:
     ended: datetime | None = None
     pending: int = 0  # items of cleanup
     touched: bool = False  # whether a step has an effect there
+    stopped: bool = False  # whether, of a target that was begun, the process that acted there last journaled why it ended
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it counts as a failure; a step that was begun and stopped counts, whoever stopped it."""
+        return self.word in FAILED or self.stopped
 
     @property
     def seconds(self) -> float | None:
@@ -68,6 +76,8 @@ def standing_of(target: str, events: Sequence[Event]) -> Standing:
         ended=outcome.time if outcome and state.outcome else None,
         pending=len(state.pending),
         touched=any(each.begun_here for each in state.steps.values()),
+        stopped=word == "begun"
+        and next((event.kind in ENDS for event in reversed(events) if event.kind in (*ACTED, *ENDS)), False),
     )
 
 
@@ -91,5 +101,9 @@ def _reason(word: Word, state: RunState, events: Sequence[Event]) -> str:
         return cause(str(stops[-1])) if stops else str(state.outcome["summary"]) if state.outcome else ""
     if state.outcome:
         return str(state.outcome["summary"])
+    about = (*ACTED, *ENDS, "progress", "waiting")
+    latest = next((event for event in reversed(events) if event.kind in about), events[0])
+    if latest.kind == "waiting":
+        return f"waits for {'; '.join(latest.data['blockers']) or 'a lock'}"
     failed = [each.error for each in state.steps.values() if each.error]
     return cause(failed[-1]) if failed else ""

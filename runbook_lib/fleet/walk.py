@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic, sleep
 
-from runbook_lib.errors import Declined, PreconditionError
+from runbook_lib.errors import AdapterError, Declined, PreconditionError
 from runbook_lib.fleet import FleetRun, archive, digest_of, outcome, shared
 from runbook_lib.fleet.child import Action, Task
 from runbook_lib.fleet.engines import Ended, Engine
 from runbook_lib.fleet.outcome import Outcome
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED
 from runbook_lib.journal import Journal
-from runbook_lib.journal.control import request_control
+from runbook_lib.journal.control import Request, request_control
 from runbook_lib.journal.folder import RunFolder
 
 TRIES = 3  # how often a target whose worker was lost is looked at again
@@ -31,12 +34,14 @@ def preview(run: FleetRun, engine: Engine, watch: Watch = lambda: None) -> str:
     Raises:
         PreconditionError: Another process walks this fleet.
     """
-    with run.folder.lock():
-        run.journal.append("fleet-walking", action="preview", engine=engine.name, pid=os.getpid())
+    with run.folder.lock(), _walking(run, engine, "preview", watch) as walk:
         names = [name for name, each in run.standings().items() if not each.touched and each.word not in SETTLED]
-        _Round(run, engine, "preview", {}, watch).walk(names)
+        _Round(walk, "preview", {}).walk(names)
+        if walk.signal:
+            raise KeyboardInterrupt
         standings = run.standings()
-        digests = {name: standings[name].digest for name in names if standings[name].word == "previewed"}
+        ready = [name for name in names if standings[name].word == "previewed" and name not in walk.given_up]
+        digests = {name: standings[name].digest for name in ready}
         held = {name: standings[name].reason or "no preview was taken" for name in names if name not in digests}
         digest = digest_of(digests)
         run.journal.append(
@@ -89,26 +94,27 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
 
     Raises:
         Declined: Nothing was approved.
-        PreconditionError: Another process walks this fleet, or it was aborted and not resumed.
+        PreconditionError: Another process walks this fleet.
+        AdapterError: The engine is gone; the same command resumes.
     """
     with run.folder.lock():
         require_approved(run)
         state = run.state
-        run.journal.append("fleet-walking", action="apply", engine=engine.name, pid=os.getpid())
-        stopped, ended = "", set[str]()
-        for number, wave in enumerate(state.waves, 1):
-            names = [name for name in wave if name in state.ready and (not only or name in only)]
-            if [name for name in names if run.standings()[name].word not in SETTLED]:
-                run.journal.append("wave-started", number=number, count=len(names))
-                begun = monotonic()
-                stopped = _Round(run, engine, "apply", state.ready, watch, ended).walk(names)
-                failed = [name for name in names if run.standings()[name].word in FAILED]
-                seconds = round(monotonic() - begun, 3)
-                run.journal.append("wave-ended", number=number, count=len(names), failed=len(failed), seconds=seconds)
-                stopped = stopped or (_soaked(run, engine, number, names, watch, ended) if number < len(state.waves) else "")
-            if stopped:
-                break
-        return _ended(run, stopped)
+        with _walking(run, engine, "apply", watch) as walk:
+            stopped = ""
+            for number, wave in enumerate(state.waves, 1):
+                names = [name for name in wave if name in state.ready and (not only or name in only)]
+                if [name for name in names if run.standings()[name].word not in SETTLED]:
+                    run.journal.append("wave-started", number=number, count=len(names))
+                    begun = monotonic()
+                    stopped = _Round(walk, "apply", state.ready).walk(names)
+                    failed = len([name for name in names if name in walk.failed])
+                    seconds = round(monotonic() - begun, 3)
+                    run.journal.append("wave-ended", number=number, count=len(names), failed=failed, seconds=seconds)
+                    stopped = stopped or (_soaked(walk, number, names) if number < len(state.waves) else "")
+                if stopped:
+                    break
+            return _ended(walk, stopped)
 
 
 def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch = lambda: None) -> Outcome:
@@ -116,26 +122,26 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
 
     Raises:
         PreconditionError: Another process walks this fleet.
+        AdapterError: The engine is gone; the same command resumes.
     """
-    with run.folder.lock():
-        run.journal.append("fleet-walking", action="undo", engine=engine.name, pid=os.getpid())
+    with run.folder.lock(), _walking(run, engine, "undo", watch) as walk:
         stopped = ""
         for wave in reversed(run.state.waves):
-            stopped = stopped or _Round(run, engine, "undo", digests, watch).walk([n for n in wave if n in digests])
-        return _ended(run, stopped)
+            stopped = stopped or _Round(walk, "undo", digests).walk([name for name in wave if name in digests])
+        return _ended(walk, stopped)
 
 
-def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], watch: Watch, ended: set[str]) -> str:
+def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
     """Wait after a wave, then check its targets again; returns why no other wave is begun, "" where one may be."""
-    soak = run.fleet.soak
+    run, soak = walk.run, walk.run.fleet.soak
     if soak is None:
         return ""
-    round_, begun = _Round(run, engine, "check", {}, watch, ended), monotonic()
+    round_, begun = _Round(walk, "check", {}), monotonic()
     while monotonic() - begun < soak.seconds:
         if stopped := round_.must_stop():
             return stopped
         sleep(min(LOOK, soak.seconds))
-        watch()
+        walk.watch()
     done = [name for name in names if run.standings()[name].word in DONE]
     if soak.checks:
         round_.walk(done)
@@ -144,53 +150,102 @@ def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], wa
     return round_.must_stop()
 
 
-def _ended(run: FleetRun, stopped: str) -> Outcome:
-    found = outcome.of(run.state, run.standings(), stopped)
+def _ended(walk: _Walk, stopped: str) -> Outcome:
+    run = walk.run
+    by_failures = bool(stopped) and stopped == walk.too_many_failed()
+    found = outcome.of(run.state, run.standings(), stopped, by_failures=by_failures)
     run.journal.append("fleet-outcome", status=found.status, summary=found.summary, exit_code=found.exit_code)
     archive.write(run)
     return found
 
 
+@dataclass
+class _Walk:
+    """What one process does with a fleet, from its first target to its last."""
+
+    run: FleetRun
+    engine: Engine
+    watch: Watch
+    ended: set[str] = field(default_factory=set)  # the targets that ended in this walk, of which failures are counted
+    given_up: set[str] = field(default_factory=set)  # those whose workers were lost too often
+    signal: str = ""  # the name of the signal that asked this process to end
+
+    @property
+    def failed(self) -> list[str]:
+        """The targets that failed in this walk; one whose result is unknown counts."""
+        standings = self.run.standings()
+        return [n for n, each in standings.items() if n in self.given_up or (n in self.ended and each.has_failed)]
+
+    def too_many_failed(self) -> str:
+        """Why no other target is begun after the failures so far, "" where one may be."""
+        failed, most = self.failed, self.run.fleet.max_failures
+        if shared.NAME in failed:
+            return "what all targets share could not be rolled back"
+        return f"{len(failed)} targets failed, and max_failures is {most}" if len(failed) > most else ""
+
+
+@contextmanager
+def _walking(run: FleetRun, engine: Engine, action: Action, watch: Watch) -> Iterator[_Walk]:
+    """Have the first SIGINT or SIGTERM end the walk in good order, and the second at once."""
+    walk = _Walk(run, engine, watch)
+    run.journal.append("fleet-walking", action=action, engine=engine.name, pid=os.getpid())
+    if threading.current_thread() is not threading.main_thread():
+        yield walk
+        return
+
+    def heed(number: int, frame: object) -> None:
+        if walk.signal:
+            raise KeyboardInterrupt
+        walk.signal = signal.Signals(number).name
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield walk
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class _Round:
     """One action on some targets: as many of each server at once as the fleet allows."""
 
-    def __init__(
-        self,
-        run: FleetRun,
-        engine: Engine,
-        action: Action,
-        digests: Mapping[str, str],
-        watch: Watch,
-        ended: set[str] | None = None,
-    ) -> None:
-        """`ended`: the targets that ended since this process began to walk, of which failures are counted."""
-        self.run, self.engine, self.action, self.digests, self.watch = run, engine, action, digests, watch
-        self._ended = set[str]() if ended is None else ended
+    def __init__(self, walk: _Walk, action: Action, digests: Mapping[str, str]) -> None:
+        self.run, self.engine, self.action, self.digests = walk.run, walk.engine, action, digests
+        self._walk = walk
         self._under_way: dict[str, Task] = {}
         self._tries = Counter[str]()
-        self._passed_on = run.state.request
+        self._held = set[str]()  # targets on which other processes act
+        self._passed_on: dict[str, tuple[Request, str]] = {}  # target -> the latest request, and the step that got it
 
     def walk(self, names: Sequence[str]) -> str:
         """Bring each target on; returns why it stopped before the last, "" where it did not."""
         pending, stopped = [name for name in names if self._is_open(name)], ""
-        while pending or self._under_way:
-            stopped = stopped or self.must_stop()
-            if not stopped and (self.run.state.request != "pause" or self.action == "preview"):
-                self._begin(pending)
-            if stopped and not self._under_way:
-                return stopped
-            for ended in self.engine.ended(LOOK):
-                del self._under_way[ended.task.target]
-                self._ended.add(ended.task.target)
-                if self._must_look_again(ended):
-                    pending.append(ended.task.target)
-            self._pass_on()
-            self.watch()
+        try:
+            while pending or self._under_way:
+                stopped = stopped or self.must_stop()
+                if not stopped and (self.run.state.request != "pause" or self.action == "preview"):
+                    self._begin(pending)
+                if stopped and not self._under_way:
+                    return stopped
+                for ended in self.engine.ended(LOOK):
+                    del self._under_way[ended.task.target]
+                    self._walk.ended.add(ended.task.target)
+                    if self._must_look_again(ended):
+                        pending.append(ended.task.target)
+                self._pass_on()
+                self._walk.watch()
+        except AdapterError as error:
+            for name in self._under_way:
+                if self._is_open(name):
+                    self.run.journal.append("fleet-lost", target=name, why=error.what)
+            raise
         return stopped
 
     def must_stop(self) -> str:
         """Why no other target is begun, "" where one may be."""
         state, fleet = self.run.state, self.run.fleet
+        if self._walk.signal:
+            return f"it was interrupted by {self._walk.signal}"
         if self.action == "preview":
             return ""
         if state.request == "abort":
@@ -199,12 +254,7 @@ class _Round:
             return ""
         if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
             return f"its deadline of {fleet.deadline} s has passed"
-        failed = [name for name, each in self.run.standings().items() if each.word in FAILED and name in self._ended]
-        if shared.NAME in failed:
-            return "what all targets share could not be rolled back"
-        if len(failed) > fleet.max_failures:
-            return f"{len(failed)} targets failed, and max_failures is {fleet.max_failures}"
-        return ""
+        return self._walk.too_many_failed()
 
     def _begin(self, pending: list[str]) -> None:
         """Hand in as many targets as their servers have room for."""
@@ -212,11 +262,19 @@ class _Round:
         busy = Counter(state.targets[name]["server"] for name in self._under_way)
         for name in [*pending]:
             server = state.targets[name]["server"]
-            if busy[server] < at_once:
+            if busy[server] < at_once and not self._is_held(name):
+                self.engine.submit(task := self._task(name))
                 busy[server] += 1
                 pending.remove(name)
-                self._under_way[name] = self._task(name)
-                self.engine.submit(self._under_way[name])
+                self._under_way[name] = task
+
+    def _is_held(self, name: str) -> bool:
+        """Whether another process acts on a target, as one does that an earlier walk left; it is waited for."""
+        by = RunFolder(self.run.child(name).parent).held_by()
+        if by and name not in self._held:
+            self._held.add(name)
+            self.run.journal.append("fleet-waiting", target=name, why=f"another process acts there: {by}")
+        return bool(by)
 
     def _task(self, name: str) -> Task:
         state, soak = self.run.state, self.run.fleet.soak
@@ -238,21 +296,33 @@ class _Round:
     def _must_look_again(self, ended: Ended) -> bool:
         """Whether a target is to be handed in again: nothing says how the action ended, and it was not tried too often."""
         name = ended.task.target
-        word = self.run.standings()[name].word
-        answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED)}
-        answered = word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back"))
+        each = self.run.standings()[name]
+        answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED), "undo": ("undone", *FAILED, "declined")}
+        answered = each.word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back")) or each.stopped
         if not (ended.lost or ended.error) and answered:
             return False
+        if self._is_held(name):
+            return True
         self._tries[name] += 1
         self.run.journal.append("fleet-lost", target=name, why=ended.error or "it ended without a word")
-        return self._tries[name] < TRIES and self._is_open(name)
+        if not self._is_open(name):
+            return False
+        if self._tries[name] == TRIES:
+            self._walk.given_up.add(name)
+        return self._tries[name] < TRIES
 
     def _pass_on(self) -> None:
-        """Have the steps under way pause, resume or abort with the fleet."""
-        request = self.run.state.request
-        if request != self._passed_on:
-            for name in self._under_way:
-                child = RunFolder(self.run.child(name))
-                with suppress(PreconditionError):  # nothing acts there now, or not in batches
-                    request_control(child, Journal(child.journal_path), request, self.run.state.approved_by)
-            self._passed_on = request
+        """Have the steps under way pause, resume or abort with the fleet; one that cannot yet is asked again."""
+        request: Request = "abort" if self._walk.signal else self.run.state.request
+        if request == "resume" and not self._passed_on:
+            return
+        standings = self.run.standings()
+        for name in self._under_way:
+            step = standings[name].step
+            known, at = self._passed_on.get(name, ("resume", step))
+            if request == known and (at == step or request == "resume"):
+                continue
+            child = RunFolder(self.run.child(name))
+            with suppress(PreconditionError):  # nothing acts there now, or not in batches
+                request_control(child, Journal(child.journal_path), request, self.run.state.approved_by)
+                self._passed_on[name] = request, step
