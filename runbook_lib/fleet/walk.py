@@ -89,11 +89,11 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
         stopped, ended = "", set[str]()
         for number, wave in enumerate(state.waves, 1):
             names = [name for name in wave if name in state.ready and (not only or name in only)]
-            if [name for name in names if run.standings()[name].word not in SETTLED]:
+            if [name for name in names if run.standing(name).word not in SETTLED]:
                 run.journal.append("wave-started", number=number, count=len(names))
                 begun = monotonic()
                 stopped = _Round(run, engine, "apply", state.ready, watch, ended).walk(names)
-                failed = [name for name in names if run.standings()[name].word in FAILED]
+                failed = [name for name in names if run.standing(name).word in FAILED]
                 seconds = round(monotonic() - begun, 3)
                 run.journal.append("wave-ended", number=number, count=len(names), failed=len(failed), seconds=seconds)
                 stopped = stopped or (_soaked(run, engine, number, names, watch, ended) if number < len(state.waves) else "")
@@ -127,7 +127,7 @@ def _soaked(run: FleetRun, engine: Engine, number: int, names: Sequence[str], wa
             return stopped
         sleep(min(LOOK, soak.seconds))
         watch()
-    done = [name for name in names if run.standings()[name].word in DONE]
+    done = [name for name in names if run.standing(name).word in DONE]
     if soak.checks:
         round_.walk(done)
     failed = {name: each.reason for name, each in run.standings().items() if name in done and each.word not in DONE}
@@ -189,7 +189,7 @@ class _Round:
             return ""
         if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
             return f"its deadline of {fleet.deadline} s has passed"
-        failed = [name for name, each in self.run.standings().items() if each.word in FAILED and name in self._ended]
+        failed = [name for name in self._ended if self.run.standing(name).word in FAILED]
         if shared.NAME in failed:
             return "what all targets share could not be rolled back"
         if len(failed) > fleet.max_failures:
@@ -216,7 +216,7 @@ class _Round:
 
     def _is_open(self, name: str) -> bool:
         """Whether there is anything to do with a target."""
-        word = self.run.standings()[name].word
+        word = self.run.standing(name).word
         match self.action:
             case "undo":
                 return word != "undone"
@@ -228,7 +228,7 @@ class _Round:
     def _must_look_again(self, ended: Ended) -> bool:
         """Whether a target is to be handed in again: nothing says how the action ended, and it was not tried too often."""
         name = ended.task.target
-        word = self.run.standings()[name].word
+        word = self.run.standing(name).word
         answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED)}
         answered = word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back"))
         if not (ended.lost or ended.error) and answered:
