@@ -76,7 +76,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py interface.py draft.py take_back.py pooler.py
+BENCHMARKS = overhead.py database.py interface.py draft.py take_back.py pooler.py fleet.py
 
 bench:
 	@.ci/setup
