@@ -1,5 +1,5 @@
 # Each command first installs what is missing; a second run installs nothing. docs/how-to/run-the-sample.md explains them.
-.PHONY: rehearse matrix chaos lab corpus test test-older test-slow test-all check bench
+.PHONY: rehearse rehearse-fleet matrix chaos lab corpus test test-older test-slow test-all check bench
 
 # Each of hundreds of short processes would compile again all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,6 +17,13 @@ rehearse:
 	@.ci/setup
 	@$(SET_UP_STACK)
 	@.venv/bin/runbook rehearse --stack $(STACK) --scenario $(SCENARIO) --rows $(ROWS)
+
+# One plan on many databases of one server: the canary fails first, then all are rolled back, then that is undone.
+TARGETS ?= 24
+
+rehearse-fleet:
+	@.ci/setup
+	@.venv/bin/python -m runbook_lib.rehearsal.fleet --targets $(TARGETS)
 
 matrix:
 	@.ci/setup
@@ -76,7 +83,7 @@ check:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-BENCHMARKS = overhead.py database.py interface.py draft.py take_back.py pooler.py
+BENCHMARKS = overhead.py database.py interface.py draft.py take_back.py pooler.py fleet.py
 
 bench:
 	@.ci/setup

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,11 +44,18 @@ def target_model() -> type[Target]:
 def load_plan(path: Path, *, undrafted: bool = False) -> Plan:
     """Read a plan from its YAML file, over the standard plan where it extends that. Read-only.
 
+    A file whose content is known is not read again: a fleet loads its plan for each target.
     Where it is `undrafted`, its draft is what it is read for: one that it names need not be there yet.
 
     Raises:
         ParametersError: A key is unknown, missing or of the wrong type, or something requires a part that is absent.
     """
+    found = located(path)
+    return _loaded(path, found.read_bytes() if found.is_file() else b"", undrafted)
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: Path, _content: bytes, undrafted: bool) -> Plan:
     return _resolved(path, UNDRAFTED if undrafted else {})[1]
 
 
@@ -77,6 +84,11 @@ def digest(path: Path) -> str:
             state=NOTHING_TOUCHED,
             safe_next=f"Name a file that exists; a relative path starts from {ROOT}.",
         ) from None
+    return _digest(path, content)
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, content: bytes) -> str:
     if read(path).get("extends"):
         content += json.dumps(_standard()).encode()
     return hashlib.sha256(content).hexdigest()

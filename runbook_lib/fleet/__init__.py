@@ -152,9 +152,11 @@ class FleetRun:
 
     def standings(self) -> dict[str, Standing]:
         """How each target's run stands, by its own journal; a journal that did not change is not read again. Read-only."""
-        return {name: self._standing(name, self.path / about["run"]) for name, about in self.state.targets.items()}
+        return {name: self.standing(name) for name in self.state.targets}
 
-    def _standing(self, name: str, folder: Path) -> Standing:
+    def standing(self, name: str) -> Standing:
+        """How one target's run stands. Read-only."""
+        folder = self.child(name)
         about = os.stat(folder / "journal.jsonl")
         known = self._standings.get(name)
         if not known or known[0] != (about.st_size, about.st_mtime_ns):

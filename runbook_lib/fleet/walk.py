@@ -104,7 +104,7 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
             stopped = ""
             for number, wave in enumerate(state.waves, 1):
                 names = [name for name in wave if name in state.ready and (not only or name in only)]
-                if [name for name in names if run.standings()[name].word not in SETTLED]:
+                if [name for name in names if run.standing(name).word not in SETTLED]:
                     run.journal.append("wave-started", number=number, count=len(names))
                     begun = monotonic()
                     stopped = _Round(walk, "apply", state.ready).walk(names)
@@ -142,7 +142,7 @@ def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
             return stopped
         sleep(min(LOOK, soak.seconds))
         walk.watch()
-    done = [name for name in names if run.standings()[name].word in DONE]
+    done = [name for name in names if run.standing(name).word in DONE]
     if soak.checks:
         round_.walk(done)
     failed = {name: each.reason for name, each in run.standings().items() if name in done and each.word not in DONE}
@@ -284,7 +284,7 @@ class _Round:
 
     def _is_open(self, name: str) -> bool:
         """Whether there is anything to do with a target."""
-        word = self.run.standings()[name].word
+        word = self.run.standing(name).word
         match self.action:
             case "undo":
                 return word != "undone"
@@ -296,7 +296,7 @@ class _Round:
     def _must_look_again(self, ended: Ended) -> bool:
         """Whether a target is to be handed in again: nothing says how the action ended, and it was not tried too often."""
         name = ended.task.target
-        each = self.run.standings()[name]
+        each = self.run.standing(name)
         answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED), "undo": ("undone", *FAILED, "declined")}
         answered = each.word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back")) or each.stopped
         if not (ended.lost or ended.error) and answered:

@@ -47,6 +47,10 @@ PLAN: dict[str, Any] = {
         }
     },
 }
+CONTENTS = """
+SELECT md5(string_agg(ROW(id, customer, placed, total, channel)::text, E'\\n' ORDER BY id)),
+    md5(string_agg(ROW(id, customer, placed, total, nullif(channel, 'web'))::text, E'\\n' ORDER BY id)) FROM orders
+"""
 SERVICE = "tenants"
 
 
@@ -91,6 +95,14 @@ class Tenants:
         database = self.database(name)
         with database.server.connect(**database.parameters(database.application)) as connection:
             connection.execute(statement)
+
+    def contents(self, name: str) -> tuple[str, str]:
+        """Return a digest of a tenant's rows as they are, and one of them as a rollback must leave them. Read-only."""
+        database = self.database(name)
+        with database.server.connect(**database.parameters(database.application)) as connection:
+            found = connection.execute(CONTENTS).fetchone()
+        assert found
+        return found[0], found[1]
 
 
 def database_of(name: str) -> str:

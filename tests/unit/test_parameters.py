@@ -157,6 +157,16 @@ def test_a_target_that_lacks_what_the_plan_names(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_plan_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(PLAN)
+    first, again = load_plan(file), load_plan(file)
+    file.write_text(PLAN.replace(first.title, "Another title"))
+
+    assert again == first
+    assert load_plan(file).title == "Another title"
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ParametersError, match="There is no file"):
         load_plan(tmp_path / "none.yaml")
