@@ -1,4 +1,4 @@
-"""The reference of all keys of plans, targets and stacks: python -m runbook_lib.reference > docs/reference.md."""
+"""The reference of all keys of plans, targets, stacks and fleets: python -m runbook_lib.reference > docs/reference.md."""
 
 import ast
 import inspect
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from runbook_lib.config.fleet import Fleet, Tls
 from runbook_lib.config.plan.migration import migration_tools
 from runbook_lib.documents import plan_model, target_model
 from runbook_lib.rehearsal.stack_file import stack_model
@@ -27,7 +28,8 @@ Kinds of step, check and service manager of other packages are not in here.
 def reference() -> str:
     """Return the reference: a table for each model, those of plans first. Read-only."""
     parts = [HEAD]
-    for title, model in (("Plan", plan_model()), ("Target", target_model()), ("Stack", stack_model())):
+    models = (("Plan", plan_model()), ("Target", target_model()), ("Stack", stack_model()))
+    for title, model in (*models, ("Fleet", Fleet), ("A fleet's cluster", Tls)):
         parts += [f"## {title}\n", *(_section(each) for each in _reached(model))]
     return "\n".join([*parts, _of_tools()])
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from runbook_lib.config.loading import Model, load
+from runbook_lib.config.loading import NOT_SHOWN, Model, load
 from runbook_lib.config.plan.steps import Name
 
 REST = "rest"
@@ -36,6 +37,17 @@ def _safe_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise ValueError("a target's name has letters, digits, _, . and -, at most 63, and begins with a letter or digit")
     return name
+
+
+def _file(path: str) -> str:
+    if not Path(path).is_file():
+        raise PydanticCustomError(
+            NOT_SHOWN, "it must be the path of a file that exists here"
+        )  # the text may be a key itself
+    return path
+
+
+PathOfFile = Annotated[str, AfterValidator(_file)]
 
 
 class Query(Model):
@@ -143,3 +155,23 @@ def load_fleet(path: Path) -> Fleet:
         ParametersError: It is missing, or a key is unknown, missing or of the wrong type.
     """
     return load(path, Fleet)
+
+
+class Tls(Model):
+    """The TLS files by which this machine connects to a team's Dask scheduler; keys are called as Dask calls them."""
+
+    tls_ca_file: PathOfFile
+    """The certificate of the authority that signed the scheduler's."""
+    tls_client_cert: PathOfFile
+    """The certificate of this machine."""
+    tls_client_key: PathOfFile
+    """The private key of that certificate."""
+
+
+def load_tls(path: Path) -> Tls:
+    """Read a file of TLS paths. Read-only.
+
+    Raises:
+        ParametersError: It is missing, a key is unknown or missing, or a file that it names does not exist.
+    """
+    return load(path, Tls)

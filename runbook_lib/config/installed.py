@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -26,12 +28,16 @@ def own_version() -> str:
         return "source"
 
 
+@cache
 def lock_digest() -> str:
-    """A short name for exactly the versions of this library and of all that it needs for a fleet, here. Read-only."""
+    """Return a short name for this library's own files here, and for the versions of all that a fleet needs. Read-only.
+
+    Two checkouts that differ in one line have two names, and so have two minor versions of Python.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    found, pending = dict[str, str](), [(DISTRIBUTION, "fleet")]
+    found, pending = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}, [(DISTRIBUTION, "fleet")]
     while pending:
         name, extra = pending.pop()
         if name in found:
@@ -41,7 +47,10 @@ def lock_digest() -> str:
             for each in map(Requirement, requires(name) or []):
                 if each.marker is None or each.marker.evaluate({"extra": extra}):
                     pending.append((canonicalize_name(each.name), ""))
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    sums = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    for path in sorted(packaged().rglob("*.py")):
+        sums.update(path.read_bytes())
+    return sums.hexdigest()[:16]
 
 
 def require_extra(extra: str) -> None:

@@ -16,6 +16,7 @@ from runbook_lib.config.installed import lock_digest, own_version
 from runbook_lib.errors import Declined, PreconditionError, RunbookError
 from runbook_lib.fleet import rendered
 from runbook_lib.headless import dry_run
+from runbook_lib.journal import Journal
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
 from runbook_lib.run.lifecycle import Outcome
@@ -35,6 +36,21 @@ class Task:
     by: str = ""
     checks: tuple[str, ...] = ()  # to be made, where the action is to check
     library: str = ""  # the versions by which the fleet was walked; "" where the same process acts
+    fleet: str = ""  # its folder, which the walker has locked, where a team's cluster acts
+
+
+def unfit(task: Task) -> str:
+    """Why this process must not act on a task of another, "" where it may: versions, files and locks. Read-only."""
+    if task.library != (own := identity()):
+        return f"it has {own}, and the fleet is walked by {task.library}"
+    journal = Path(task.folder) / "journal.jsonl"
+    opened = Journal(journal).events()[0].data if journal.is_file() else {}
+    files = [journal, *(lifecycle.recorded(opened[key]) for key in ("plan_file", "target_file") if key in opened)]
+    if unseen := [str(path) for path in files if not path.is_file()]:
+        return f"it does not see {unseen[0]}"
+    if task.fleet and not RunFolder(Path(task.fleet)).held_by():
+        return f"it does not see the walker's lock on {task.fleet}: that is a copy, or its file system shares no locks"
+    return ""
 
 
 def identity() -> str:
@@ -48,21 +64,34 @@ def bring(task: Task) -> None:
     Changes the target by what was approved, and by nothing else.
 
     Raises:
-        PreconditionError: The versions here are not those by which the fleet is walked, or another process acts on the
-            target; this process touched nothing.
+        PreconditionError: This process has other versions than the walker or does not see its files, or another process acts
+            on the target; this process touched nothing.
+        RunbookError: The run cannot be opened here, as a secret is missing; that is journaled, and nothing was touched.
     """
-    if task.library and task.library != (own := identity()):
+    if task.library and (why := unfit(task)):
         raise PreconditionError(
-            f"This worker has other versions than the fleet is walked by: {own}, not {task.library}.",
+            f"The worker on {socket.gethostname()} cannot act for this fleet: {why}.",
             where=socket.gethostname(),
             state="Nothing was touched.",
-            safe_next="Install the same lock file there, restart the worker, then run the same command again.",
+            safe_next="Install the same lock file there, mount the fleet's folder at the same path, and restart the worker.",
         )
     with ExitStack() as held:
         held.enter_context(RunFolder(Path(task.folder).parent).lock())
-        run = lifecycle.open_existing(Path(task.folder), task.by)
+        run = _opened(task)
         held.callback(run.close_adapters)
         ACTIONS[task.action](run, task)
+
+
+def _opened(task: Task) -> Run:
+    try:
+        return lifecycle.open_existing(Path(task.folder), task.by)
+    except RunbookError as error:
+        if task.fleet:
+            error.what = f"On {socket.gethostname()}: {error.what}"
+        journal = RunFolder(Path(task.folder)).journal_path
+        if journal.is_file():
+            Journal(journal).append("stopped", cell=f"fleet {task.action}", exit_code=error.exit_code, error=str(error))
+        raise
 
 
 def _preview(run: Run, task: Task) -> None:

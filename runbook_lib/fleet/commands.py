@@ -295,7 +295,7 @@ def _refused(run: FleetRun, what: str) -> PreconditionError:
 @contextmanager
 def _engine(run: FleetRun, kind: str, scheduler: str, tls_file: Path | None) -> Iterator[Engine]:
     """The engine that the options name, closed at the end."""
-    from runbook_lib.config.loading import read
+    from runbook_lib.config.fleet import load_tls
     from runbook_lib.fleet.engines import Pool
 
     if tls_file and not scheduler:
@@ -309,7 +309,8 @@ def _engine(run: FleetRun, kind: str, scheduler: str, tls_file: Path | None) -> 
         require_extra("fleet")
         from runbook_lib.fleet.dask_engine import Dask
 
-        engine = Dask.cluster(scheduler, read(tls_file) if tls_file else None) if scheduler else Dask.local(threads)
+        tls = load_tls(tls_file) if tls_file else None
+        engine = Dask.cluster(scheduler, run.path, tls) if scheduler else Dask.local(threads)
     try:
         yield engine
     finally:

@@ -5,22 +5,25 @@ Dask only carries. One SIGKILL of a worker may begin a task again elsewhere, so 
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
-from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from queue import Empty, SimpleQueue
+from uuid import uuid4
 
 from dask import config
-from distributed import Client, Future, LocalCluster, Security, Worker, WorkerPlugin
+from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin
 from distributed.scheduler import KilledWorker
 
-from runbook_lib.errors import AdapterError, PreconditionError
+from runbook_lib.config.fleet import Tls
+from runbook_lib.errors import AdapterError
+from runbook_lib.fleet import FleetRun
 from runbook_lib.fleet.child import Task, bring, identity
+from runbook_lib.fleet.cluster import Workers, connected
 from runbook_lib.fleet.engines import Ended
 
 SETTINGS = {
@@ -30,7 +33,6 @@ SETTINGS = {
     "distributed.admin.tick.limit": "60s",
     "logging.distributed": "error",
 }
-CONNECT = 15  # seconds that the scheduler may take to answer
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
@@ -47,12 +49,13 @@ class Dask:
 
     name = "dask"
 
-    def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
-        self._client, self._cluster = client, cluster
+    def __init__(self, client: Client, cluster: LocalCluster | None = None, workers: Workers | None = None) -> None:
+        """`workers`: those of a team's cluster, which have to be looked at before they act."""
+        self._client, self._cluster, self._workers = client, cluster, workers
+        self._restricted: dict[Future[None], list[str]] = {}  # to these workers, since others are not fit
         self._tasks: dict[Future[None], Task] = {}
         self._address = str(client.scheduler_info()["address"])
         self._done = SimpleQueue[Future[None]]()
-        self._numbers = itertools.count()
         self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
 
     @classmethod
@@ -68,45 +71,39 @@ class Dask:
         return cls(client, cluster)
 
     @classmethod
-    def cluster(cls, address: str, security: Mapping[str, str] | None = None) -> Dask:
-        """The cluster behind a scheduler's address, by TLS where `security` names its files as Dask calls them.
+    def cluster(cls, address: str, folder: Path, tls: Tls | None = None) -> Dask:
+        """The cluster behind a scheduler's address, to walk the fleet in that folder; by TLS where its files are given.
 
         Raises:
             AdapterError: The scheduler does not answer, or has no worker.
-            PreconditionError: A worker has another version of this library or of what it needs.
+            PreconditionError: A worker has other versions, or does not see the folder and its lock.
         """
         config.set(SETTINGS)
+        client = connected(address, tls)
         try:
-            client = Client(
-                address,
-                security=Security(**security, require_encryption=True) if security else None,
-                timeout=CONNECT,
-                set_as_default=False,
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise AdapterError(
-                f"The scheduler does not answer: {error}",
-                where=address,
-                state="Nothing was begun.",
-                safe_next="See that it runs and that its address and TLS files are right; then run the same command again.",
-            ) from None
-        try:
-            _require_alike(client.run(identity), address)
+            workers = Workers(client, FleetRun(folder))
+            workers.require_fit()
         except BaseException:
             client.close()
             raise
-        return cls(client)
+        return cls(client, workers=workers)
 
     def submit(self, task: Task) -> None:
         """Have a task begun as soon as there is room.
 
         Raises:
             AdapterError: The scheduler is gone.
+            PreconditionError: Its only workers joined later, and none of them is fit to act.
         """
         self._require_scheduler()
-        number = f"{task.action}-{task.target}-{next(self._numbers)}"
-        future = self._client.submit(bring, replace(task, library=identity()), key=number, pure=False, retries=0)
+        sent, allowed = replace(task, library=identity()), None
+        if self._workers:
+            sent, allowed = self._workers.sent(task), self._workers.allowed()
+        number = f"{task.action}-{task.target}-{uuid4().hex}"  # the scheduler knows other clients' numbers, and earlier ones
+        future = self._client.submit(bring, sent, key=number, pure=False, retries=0, workers=allowed)
         self._tasks[future] = task
+        if allowed:
+            self._restricted[future] = allowed
         future.add_done_callback(self._done.put)
 
     def ended(self, seconds: float) -> list[Ended]:
@@ -121,16 +118,27 @@ class Dask:
             while True:
                 done.append(self._done.get_nowait())
         self._require_scheduler()
+        if not done:
+            done = self._without_worker()
         return [self._ended(each) for each in dict.fromkeys(done) if each in self._tasks]
 
     def _ended(self, future: Future[None]) -> Ended:
         task = self._tasks.pop(future)
+        self._restricted.pop(future, None)
         match future.status:
             case "finished":
                 return Ended(task)
             case "error" if not isinstance(error := future.exception(), LOST):
                 return Ended(task, f"{type(error).__name__}: {error}")
         return Ended(task, "the worker that had it is gone", lost=True)
+
+    def _without_worker(self) -> list[Future[None]]:
+        """The tasks whose every allowed worker is gone, taken back from the scheduler."""
+        workers = self._workers
+        found = [each for each, allowed in self._restricted.items() if workers and workers.are_gone(allowed)]
+        for future in found:
+            future.cancel()
+        return found
 
     def close(self) -> None:
         """End the workers of this machine, or let go of the cluster."""
@@ -148,25 +156,4 @@ class Dask:
             state="Each target is as its own journal says. "
             + (f"Workers may still act on those under way: {names}." if names else "None was under way."),
             safe_next="See that the scheduler runs; then run the same command again: it looks at each target first.",
-        )
-
-
-def _require_alike(workers: Mapping[str, str], address: str) -> None:
-    """See that there are workers, and that each has this process's versions.
-
-    Raises:
-        AdapterError: There is none.
-        PreconditionError: One has others.
-    """
-    if not workers:
-        raise AdapterError(
-            "The scheduler has no worker.", where=address, state="Nothing was begun.", safe_next="Start one; then try again."
-        )
-    if others := {where: found for where, found in workers.items() if found != identity()}:
-        raise PreconditionError(
-            f"{len(others)} of {len(workers)} workers have other versions than this process ({identity()}): "
-            + "; ".join(f"{where}: {found}" for where, found in others.items()),
-            where=address,
-            state="Nothing was begun.",
-            safe_next="Install the same lock file on each, restart them, then run the same command again.",
         )

@@ -20,7 +20,7 @@ import yaml
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import located, read
 from runbook_lib.errors import RunbookError
-from runbook_lib.fleet import JOURNAL
+from runbook_lib.journal.folder import FLEET as JOURNAL
 from runbook_lib.rehearsal.postgres import embedded_server
 from runbook_lib.rehearsal.tenants import Tenants, tenants
 from runbook_lib.rehearsal.workspace import OUTPUTS, StackError
