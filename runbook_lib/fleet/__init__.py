@@ -151,11 +151,11 @@ class FleetRun:
         return self.path / str(self.state.targets[target]["run"])
 
     def standings(self) -> dict[str, Standing]:
-        """How each target's run stands, by its own journal; a journal that did not change is not read again. Read-only."""
+        """Return the state of each target's run by its own journal; an unchanged journal is not read again. Read-only."""
         return {name: self.standing(name) for name in self.state.targets}
 
     def standing(self, name: str) -> Standing:
-        """How one target's run stands. Read-only."""
+        """Return the state of one target's run. Read-only."""
         folder = self.child(name)
         about = os.stat(folder / "journal.jsonl")
         known = self._standings.get(name)

@@ -1,4 +1,4 @@
-"""What the journal of a fleet keeps, besides the journals of its targets' runs."""
+"""The events of a fleet's own journal; each target's run has a journal of its own."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Walking(Fact, kind="fleet-walking", timeline="{action} with {engine}, proc
 
 @dataclass(frozen=True)
 class Lost(Fact, kind="fleet-lost", timeline="{target}: {why}", milestone="{target}: its worker was lost"):
-    """Whoever acted on a target ended without a word; its journal and a probe decide how it goes on."""
+    """Whoever acted on a target ended without a word; its journal and a probe decide what is next."""
 
     target: str
     why: str

@@ -1,4 +1,4 @@
-"""How one target of a fleet stands, by the journal of its run alone. Pure."""
+"""The state of one target of a fleet, by the journal of its run alone. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTLED: tuple[Word, ...] = (*DONE, "undone", "ended")  # nothing is left to do 
 
 @dataclass(frozen=True)
 class Standing:
-    """One target: a word for how it stands, how far it came, and why it stopped where it did."""
+    """The state of one target: a word, how far it came, and why it stopped."""
 
     target: str
     word: Word
@@ -54,7 +54,7 @@ class Standing:
 
 
 def standing_of(target: str, events: Sequence[Event]) -> Standing:
-    """How a target stands after these events of its run's journal. Pure."""
+    """Return the state of a target after these events of its run's journal. Pure."""
     state = replay(events)
     shown = [event for event in events if event.kind == "previewed"]
     latest = shown[-1].data["shown"] if shown else []
@@ -93,7 +93,7 @@ def _word(state: RunState, events: Sequence[Event]) -> Word:
 
 
 def _reason(word: Word, state: RunState, events: Sequence[Event]) -> str:
-    """Why it stands so, in a line."""
+    """Return the reason of the state, in a line."""
     if word == "previewed":
         return ""
     if word == "held back":

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runbook_lib.config.fleet import Fleet, Tls
 from runbook_lib.config.target import Target, pair
 from runbook_lib.documents import load_plan, load_target, plan_model
 
@@ -16,8 +17,10 @@ PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.m
 EXAMPLES = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
+    if page.name != "fleet.md"
     for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
 ]
+OF_FLEETS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text(), re.DOTALL)
 NAMES = ("backend", "frontend", "shop", "billing")
 PLAN: dict[str, Any] = {
     "feature": "SHOP-41",
@@ -51,6 +54,16 @@ def placed(example: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     versions = VERSIONS | managed.get("versions", {})
     target = TARGET | of_target | {"services": SERVICES | managed | {"versions": versions}}
     return PLAN | of_plan | ({"services": services} if isinstance(services, list) else {}), target
+
+
+@pytest.mark.parametrize("block", OF_FLEETS)
+def test_an_example_of_a_fleet_is_read(block: str) -> None:
+    example = yaml.safe_load(block)
+
+    if any(key.startswith("tls_") for key in example):
+        assert example.keys() <= Tls.model_fields.keys()
+    elif "apiVersion" not in example:
+        assert Fleet.model_validate(example).waves
 
 
 @pytest.mark.parametrize("block", EXAMPLES)

@@ -9,7 +9,7 @@ from ..support.rooms import PACKAGE, Graph, floors, modules, paths, rooms
 
 SQL = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE|DROP|SET|LOCK) ")
 MOST_MODULES = (
-    415  # the packages' own counted, those of the sample application not; 200 but for what plans can say of any feature
+    425  # the packages' own counted, those of the sample application not; 200 but for what plans can say of any feature
 )
 TOP = {"__main__", "cli", "notebook", "documents", "reference", "errors", "results"}  # modules that stand in no room
 
