@@ -308,6 +308,8 @@ class RepositoryTarget(Model):
     """Run before each build."""
     build: Command
     """The command that builds it."""
+    shared: bool = False
+    """Whether other targets use this checkout too: then only a run whose steps change it locks it."""
     artifact: Inside | None = None
     """A file of the build that holds the built commit's id."""
     build_files: list[Inside] | None = None

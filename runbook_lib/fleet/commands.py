@@ -48,6 +48,8 @@ def fleet() -> None:
 @click.option("--reason", default="", help="Why, for the log.")
 @click.option("--incident", default="", help="The incident's number.")
 @click.option("--outputs", default=ROOT / "outputs", type=click.Path(path_type=Path), help="Where the fleet's folder goes.")
+@click.option("--waive", default="", help="Accept a check or step on every target, as 'NAME: REASON'.")
+@click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @engine_options
 @json_option
 def plan(
@@ -56,6 +58,8 @@ def plan(
     reason: str,
     incident: str,
     outputs: Path,
+    waive: str,
+    take_over: str,
     kind: str,
     scheduler: str,
     tls_file: Path | None,
@@ -69,6 +73,7 @@ def plan(
         run = fleets.open_existing(file)
     else:
         run = fleets.open_new(file, operator=operator, reason=reason, incident=incident, outputs=outputs)
+    _decided(run, waive, take_over, operator)
     with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, as_json) as watch:
         walk.preview(run, engine, watch)
     _show(run, as_json, preview=True)
@@ -78,6 +83,8 @@ def plan(
 @fleet.command(name="run")
 @fleet_argument
 @click.option("--approve", default="", metavar="DIGEST", help="The digest that `runbook fleet plan` printed.")
+@click.option("--waive", default="", help="Accept a check or step on every target, as 'NAME: REASON'.")
+@click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @click.option("--retry-failed", is_flag=True, help="Only the targets that failed.")
 @operator_option
 @engine_options
@@ -85,6 +92,8 @@ def plan(
 def run_command(
     folder: Path,
     approve: str,
+    waive: str,
+    take_over: str,
     retry_failed: bool,
     operator: str,
     kind: str,
@@ -97,6 +106,7 @@ def run_command(
     from runbook_lib.fleet.standing import FAILED
 
     run = open_existing(folder)
+    _decided(run, waive, take_over, operator)
     if approve:
         walk.approve(run, approve, operator or str(run.state.opened["operator"]))
     only = [name for name, each in run.standings().items() if each.word in FAILED] if retry_failed else []
@@ -164,6 +174,15 @@ def resume(folder: Path, operator: str, as_json: bool) -> None:
 def abort(folder: Path, operator: str, as_json: bool) -> None:
     """Begin no other target, and end the steps under way before their next batch."""
     _requested(folder, "abort", operator, as_json)
+
+
+def _decided(run: FleetRun, waive: str, take_over: str, operator: str) -> None:
+    """Record a waiver and a takeover for every target, where they are given."""
+    by = operator or str(run.state.opened["operator"])
+    if waive:
+        run.waive(waive, by)
+    if take_over:
+        run.take_over(take_over, by)
 
 
 def _requested(folder: Path, request: str, operator: str, as_json: bool) -> NoReturn:

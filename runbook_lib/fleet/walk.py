@@ -16,7 +16,7 @@ from runbook_lib.fleet.engines import Ended, Engine
 from runbook_lib.fleet.outcome import Outcome
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED
 from runbook_lib.journal import Journal
-from runbook_lib.journal.control import request_control
+from runbook_lib.journal.control import Request, request_control
 from runbook_lib.journal.folder import RunFolder
 
 TRIES = 3  # how often a target whose worker was lost is looked at again
@@ -90,6 +90,8 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
         for number, wave in enumerate(state.waves, 1):
             names = [name for name in wave if name in state.ready and (not only or name in only)]
             if [name for name in names if run.standings()[name].word not in SETTLED]:
+                if stopped := shared.blocked(run.fleet.shared, names, run.standings()):
+                    break
                 run.journal.append("wave-started", number=number, count=len(names))
                 begun = monotonic()
                 stopped = _Round(run, engine, "apply", state.ready, watch, ended).walk(names)
@@ -112,7 +114,10 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
         run.journal.append("fleet-walking", action="undo", engine=engine.name, pid=os.getpid())
         stopped = ""
         for wave in reversed(run.state.waves):
-            stopped = stopped or _Round(run, engine, "undo", digests, watch).walk([n for n in wave if n in digests])
+            names = [name for name in wave if name in digests and run.standings()[name].word != "undone"]
+            if names and not stopped:
+                stopped = shared.blocked(run.fleet.shared, names, run.standings(), undo=True)
+                stopped = stopped or _Round(run, engine, "undo", digests, watch).walk(names)
         return _ended(run, stopped)
 
 
@@ -158,7 +163,7 @@ class _Round:
         self._ended = set[str]() if ended is None else ended
         self._under_way: dict[str, Task] = {}
         self._tries = Counter[str]()
-        self._passed_on = run.state.request
+        self._passed_on: dict[str, Request] = {}
 
     def walk(self, names: Sequence[str]) -> str:
         """Bring each target on; returns why it stopped before the last, "" where it did not."""
@@ -171,6 +176,7 @@ class _Round:
                 return stopped
             for ended in self.engine.ended(LOOK):
                 del self._under_way[ended.task.target]
+                self._passed_on.pop(ended.task.target, None)
                 self._ended.add(ended.task.target)
                 if self._must_look_again(ended):
                     pending.append(ended.task.target)
@@ -238,11 +244,11 @@ class _Round:
         return self._tries[name] < TRIES and self._is_open(name)
 
     def _pass_on(self) -> None:
-        """Have the steps under way pause, resume or abort with the fleet."""
-        request = self.run.state.request
-        if request != self._passed_on:
-            for name in self._under_way:
+        """Have the steps under way pause, resume or abort with the fleet; tried again until a step takes it."""
+        state = self.run.state
+        for name in self._under_way:
+            if state.request != self._passed_on.get(name, "resume"):
                 child = RunFolder(self.run.child(name))
                 with suppress(PreconditionError):  # nothing acts there now, or not in batches
-                    request_control(child, Journal(child.journal_path), request, self.run.state.approved_by)
-            self._passed_on = request
+                    request_control(child, Journal(child.journal_path), state.request, state.approved_by)
+                    self._passed_on[name] = state.request
