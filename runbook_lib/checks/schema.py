@@ -178,7 +178,7 @@ def as_expected(checked: CheckContext, name: str) -> Result:
     context = checked.context
     rows = history(context)
     with context.adapters.postgres.connect() as connection:
-        present = catalog(connection)
+        present = catalog(connection, context.target.database.schema_)
         planned = plan_fit.in_words_of_server(connection, context.plan.database)
         kept = [name for name in present if name.endswith(f"__old_{context.folder.short}")]  # kept by a swap for its undo
         now = {name: definition for name, definition in present.items() if name not in kept}

@@ -118,6 +118,8 @@ class Fleet(Model):
     """The rollback type that each target is rolled back by."""
     option: str = "A"
     """Its option."""
+    choose: dict[Name, str] = {}
+    """The choices of its steps for every target, as `STRATEGY: batched`."""
     template: str | None = None
     """A target file in which {target.name} and {target.LABEL} are filled in for each target."""
     per_target: dict[str, Any] = {}

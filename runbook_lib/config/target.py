@@ -22,8 +22,9 @@ from pydantic_core import PydanticCustomError
 
 from runbook_lib.config.loading import NOT_SHOWN, NOTHING_TOUCHED, Misplaced, Model, by_key, like
 from runbook_lib.config.plan import Plan
+from runbook_lib.config.plan.backfills import path_of
 from runbook_lib.config.plan.earlier import renamed
-from runbook_lib.config.plan.steps import Address, BaseAddress, Inside, Name, address
+from runbook_lib.config.plan.steps import Address, BaseAddress, ClearingStep, DatabaseStep, Inside, Name, StepSpec, address
 from runbook_lib.errors import ParametersError
 
 SMALLEST_MEMORY = 1_000_000  # bytes
@@ -66,6 +67,8 @@ class DatabaseTarget(Model):
     """The libpq service to connect by; its password is in libpq's own files."""
     dbname: Name | None = None
     """The database there, where it is not the one that the service names."""
+    schema_: Name | None = Field(None, alias="schema")
+    """The schema that a run keeps to, where others of the database are other targets; else a run has the whole database."""
     application_role: Name
     """The role that the services connect with."""
     tools: str | None = None
@@ -305,6 +308,8 @@ class RepositoryTarget(Model):
     """Run before each build."""
     build: Command
     """The command that builds it."""
+    shared: bool = False
+    """Whether other targets use this checkout too: then only a run whose steps change it locks it."""
     artifact: Inside | None = None
     """A file of the build that holds the built commit's id."""
     build_files: list[Inside] | None = None
@@ -553,6 +558,35 @@ def _has(target: Target, key: str) -> bool:
     part, _, name = key.partition(".")
     value = getattr(target, part)
     return name in value if name else value is not None
+
+
+def require_within_schema(plan: Plan, target: Target, type_name: str, option: str) -> None:
+    """Make sure that a run changes nothing outside the schema that its target keeps to. Read-only.
+
+    Raises:
+        ParametersError: A step or a table of the plan is not confined to it.
+    """
+    schema = target.database.schema_
+    if schema is None or not type_name:
+        return
+    specs = {name: plan.steps[name] for name in plan.steps_of(type_name, option)}
+    outside = [f"the step {name}" for name, spec in specs.items() if not _is_within_schema(spec)]
+    outside += [f"the table {path_of(*table)}" for table in plan.tables if table[0] != schema]
+    if outside:
+        raise ParametersError(
+            f"The target keeps to the schema {schema}, and these do not: {', '.join(outside)}.",
+            where=f"target {target.name}, key database.schema",
+            state=NOTHING_TOUCHED,
+            safe_next="Name the schema in the plan's tables, or choose an option that only clears backfills; or take "
+            "database.schema out, so that the run has the whole database.",
+        )
+
+
+def _is_within_schema(spec: StepSpec) -> bool:
+    """Whether a kind of step changes nothing in a database but the rows of the plan's tables. Pure."""
+    if isinstance(spec, ClearingStep):
+        return True
+    return spec.kind != "end_sessions" and not (isinstance(spec, DatabaseStep) and spec.touches().changes)
 
 
 def pair(plan: Plan, target: Target, target_file: Path) -> None:

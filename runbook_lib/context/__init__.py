@@ -91,9 +91,13 @@ class Context:
 
     @property
     def host_lease(self) -> HostLease:
-        """This run's lock on the target's checkouts that it may write to; it needs no database."""
+        """This run's lock on the target's checkouts that it may write to; it needs no database.
+
+        A checkout that other targets share is locked only where a step changes it.
+        """
         named = {spec.repository for spec in self.specs.values() if isinstance(spec, RepositoryStep)}
-        found = {name: self.checkout(name).own_directory() for name in self.target.repositories}
+        own = [name for name, about in self.target.repositories.items() if name in named or not about.shared]
+        found = {name: self.checkout(name).own_directory() for name in own}
         kept = [path for name, path in found.items() if path and (name in named or os.access(path.parent, os.W_OK))]
         return HostLease(kept, self.folder.path, self.operator)
 

@@ -120,7 +120,8 @@ class Adapters:
     @property
     def lease(self) -> Lease:
         """This run's lease on the target, which each writing transaction checks."""
-        return self._once("lease", lambda: Lease(self.postgres, self.folder.id, self.operator))
+        schema = self.target.database.schema_
+        return self._once("lease", lambda: Lease(self.postgres, self.folder.id, self.operator, schema))
 
     @property
     def dump_tools(self) -> DumpTools:

@@ -22,7 +22,7 @@ def keep_before(context: Context) -> None:
     if context.folder.read_json(ROWS_BEFORE) is not None:
         return
     with context.adapters.postgres.connect() as connection:
-        context.folder.write_json(CATALOG_BEFORE, catalog(connection))
+        context.folder.write_json(CATALOG_BEFORE, catalog(connection, context.target.database.schema_))
         if "backfill" not in context.plan.parts or not is_there(context, connection):  # there is nothing to compare
             context.folder.write_json(ROWS_BEFORE, {})
             return

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -16,12 +18,13 @@ from typing import Any
 from runbook_lib.config.fleet import Fleet, load_fleet
 from runbook_lib.config.loading import ROOT, located
 from runbook_lib.config.plan import Plan
+from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.fleet import events as _events  # noqa: F401 - declares what the journal keeps
 from runbook_lib.fleet import shared
 from runbook_lib.fleet.members import targets, written
-from runbook_lib.fleet.standing import Standing, standing_of
+from runbook_lib.fleet.standing import SETTLED, Standing, standing_of
 from runbook_lib.fleet.waves import first_alone, waves
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Request
@@ -29,7 +32,8 @@ from runbook_lib.journal.event import Event
 from runbook_lib.journal.folder import FLEET as JOURNAL
 from runbook_lib.journal.folder import RunFolder, new_id
 from runbook_lib.redaction import register_environment
-from runbook_lib.run import lifecycle
+from runbook_lib.run import Run, lease, lifecycle
+from runbook_lib.run.approval import named_reason, require_known, require_reason
 
 FIRST_ALONE = "first-alone"  # a choice of waves: the first target in a wave of its own
 LIMITS = ("AT_ONCE", "MAX_FAILURES")  # choices that lower a limit of the fleet file
@@ -173,6 +177,43 @@ class FleetRun:
         if self.state.choices.get(name) != value:
             self.journal.append("fleet-chosen", name=name, value=value, by=by)
 
+    def waive(self, text: str, by: str) -> None:
+        """Record a waiver, "NAME: REASON", in the run of each target that is not done.
+
+        Raises:
+            ParametersError: A target has no such check or step, or the reason is too short; nothing was waived.
+        """
+        with self._open(by) as runs:
+            named = {name: named_reason(text, run.waivable()) for name, run in runs.items()}
+            for name, (of, reason) in named.items():
+                require_known([of], dict.fromkeys(runs[name].waivable()), f"a check or step of {name} that can be waived")
+                require_reason(reason, f"The reason for waiving {of}", "Nothing was waived.")
+            for name, run in runs.items():
+                run.waive(*named[name])
+
+    def take_over(self, reason: str, by: str) -> None:
+        """Take each target that is not done over from the run that was left behind on it. Changes the targets' leases only.
+
+        Raises:
+            ParametersError: The reason is too short.
+            PreconditionError: A run acts on a target at this moment; those before it were taken over.
+            AdapterError: The server of a target cannot be reached.
+        """
+        with self._open(by) as runs:
+            for run in runs.values():
+                lease.take_over(run, reason)
+
+    @contextmanager
+    def _open(self, by: str) -> Iterator[dict[str, Run]]:
+        """Open the runs of the targets that are not done."""
+        with ExitStack() as held:
+            runs = dict[str, Run]()
+            for name, each in self.standings().items():
+                if each.word not in SETTLED:
+                    runs[name] = lifecycle.open_existing(self.child(name), by)
+                    held.callback(runs[name].close_adapters)
+            yield runs
+
     def request(self, request: Request, by: str) -> None:
         """Have the fleet pause, resume or abort; the targets that are acted on pass it on to their steps."""
         self.journal.append("fleet-requested", request=request, by=by)
@@ -200,7 +241,11 @@ def open_new(
     try:
         folder.write_text("fleet.yaml", located(file).read_text(encoding="utf-8"))
         files = {each.name: written(each, folder.write_text) for each in found}
-        production = any([load_target(part / target).is_production for target, _ in files.values()])
+        production = False
+        for name, (target, own) in files.items():
+            with _named(file, name, part):
+                production |= load_target(part / target).is_production
+                pair(load_plan(part / own) if own else plan, load_target(part / target), part / target)
         part.rename(path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -208,21 +253,29 @@ def open_new(
     run, own_plan = FleetRun(path), Path(fleet.plan)
     about = {"operator": operator, "reason": reason, "incident": incident}
 
-    def child(name: str, plan_file: Path, target_file: Path, type_name: str, option: str) -> str:
+    def child(name: str, plan_file: Path, target_file: Path, type_name: str, option: str) -> Run:
         outputs = path / "runs" / name
         made = lifecycle.open_new(plan_file, target_file, type_name, option=option, outputs=outputs, **about)
         made.close_adapters()
-        return str(made.folder.path.relative_to(path))
+        return made
 
     children: dict[str, dict[str, Any]] = {}
-    for each in found:
-        target, own = files[each.name]
-        folder_of = child(each.name, path / own if own else own_plan, path / target, fleet.type, fleet.option)
-        children[each.name] = {"run": folder_of, "server": each.server, "labels": dict(each.labels)}
-    in_waves = waves([*children], fleet.canaries, fleet.waves)
-    if parts := fleet.shared:
-        folder_of = child(shared.NAME, own_plan, Path(parts.target), parts.type, parts.option)
-        children[shared.NAME] = {"run": folder_of, "server": "", "labels": {}}
+    try:
+        for each in found:
+            target, own = files[each.name]
+            with _named(file, each.name, path):
+                made = child(each.name, path / own if own else own_plan, path / target, fleet.type, fleet.option)
+                _choose(made, fleet, operator)
+            folder_of = str(made.folder.path.relative_to(path))
+            children[each.name] = {"run": folder_of, "server": each.server, "labels": dict(each.labels)}
+        in_waves = waves([*children], fleet.canaries, fleet.waves)
+        if parts := fleet.shared:
+            made = child(shared.NAME, own_plan, Path(parts.target), parts.type, parts.option)
+            children[shared.NAME] = {"run": str(made.folder.path.relative_to(path)), "server": "", "labels": {}}
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    if parts:
         in_waves = [[shared.NAME], *in_waves] if parts.when == "before" else [*in_waves, [shared.NAME]]
     run.journal.append(
         "fleet-opened",
@@ -264,6 +317,35 @@ def open_existing(path: Path) -> FleetRun:
     return FleetRun(path)
 
 
+def _choose(run: Run, fleet: Fleet, by: str) -> None:
+    """Record the fleet's choices in a target's run.
+
+    Raises:
+        ParametersError: Its steps have no such choice, or not that value.
+    """
+    known = {name: values for name, (values, _) in run.details().items()} if fleet.choose else {}
+    require_known(fleet.choose, known, "a choice of this type's steps, and the fleet's `choose` names it")
+    for name, value in fleet.choose.items():
+        require_known([value], known[name], f"a value of {name}, and the fleet's `choose` names it")
+        run.choose(name, value, by)
+
+
+@contextmanager
+def _named(file: Path, target: str, folder: Path) -> Iterator[None]:
+    """Have an error of a target's files name the fleet file and the target, for those files do not outlast it."""
+    try:
+        yield
+    except ParametersError as error:
+        written_file = rf"{re.escape(str(folder))}/\w+/[^/\s]+\.yaml(, line \d+)?"
+        what, where = (re.sub(written_file, f"the target {target}", text) for text in (error.what, error.where))
+        raise ParametersError(
+            what,
+            where=f"{located(file)}, {where or f'the target {target}'}",
+            state=error.state,
+            safe_next=f"Correct it in the fleet file, its template or its plan. {error.safe_next}",
+        ) from None
+
+
 def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) -> None:
     """See that what all targets share can be rolled back when the file says, and that no target takes its name.
 
@@ -272,7 +354,9 @@ def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) 
     """
     if shared.NAME in names:
         why = f"a target is called {shared.NAME}, which names what all targets share"
-    elif fleet.shared is None or not (why := shared.problem(plan, fleet.shared, load_target(Path(fleet.shared.target)))):
+    elif fleet.shared is None or not (
+        why := shared.problem(plan, fleet, fleet.shared, load_target(Path(fleet.shared.target)))
+    ):
         return
     raise ParametersError(
         f"In {located(file)}, {why}.",

@@ -62,6 +62,8 @@ def fleet() -> None:
 @click.option("--reason", default="", help="The reason, for the rollback log.")
 @click.option("--incident", default="", help="The incident number.")
 @click.option("--outputs", default=ROOT / "outputs", type=click.Path(path_type=Path), help="Where the fleet's folder goes.")
+@click.option("--waive", default="", help="Accept a check or step on every target, as 'NAME: REASON'.")
+@click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @engine_options
 @json_option
 def plan(
@@ -70,6 +72,8 @@ def plan(
     reason: str,
     incident: str,
     outputs: Path,
+    waive: str,
+    take_over: str,
     kind: str,
     scheduler: str,
     tls_file: Path | None,
@@ -89,6 +93,7 @@ def plan(
         _require_idle(run)
     else:
         run = fleets.open_new(file, operator=operator, reason=reason, incident=incident, outputs=outputs)
+    _decided(run, waive, take_over, operator)
     with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         walk.preview(run, engine, watch)
     if archive.is_sealed(run):
@@ -100,6 +105,8 @@ def plan(
 @fleet.command(name="run", epilog=_with_example("runbook fleet run FLEET --approve DIGEST"))
 @fleet_argument
 @click.option("--approve", default="", metavar="DIGEST", help="The digest that `runbook fleet plan` printed.")
+@click.option("--waive", default="", help="Accept a check or step on every target, as 'NAME: REASON'.")
+@click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @click.option("--retry-failed", is_flag=True, help="Only the targets that failed.")
 @operator_option
 @engine_options
@@ -107,6 +114,8 @@ def plan(
 def run_command(
     folder: Path,
     approve: str,
+    waive: str,
+    take_over: str,
     retry_failed: bool,
     operator: str,
     kind: str,
@@ -121,6 +130,7 @@ def run_command(
     _require_idle(run)
     _require_resumed(run)
     only = _failed(run) if retry_failed else []
+    _decided(run, waive, take_over, operator)
     if approve:
         walk.approve(run, approve, operator or str(run.state.opened["operator"]))
     walk.require_approved(run)
@@ -211,6 +221,15 @@ def resume(folder: Path, operator: str, as_json: bool) -> None:
 def abort(folder: Path, operator: str, as_json: bool) -> None:
     """Begin no other target and end the steps under way before their next batch."""
     _request(folder, "abort", operator, "no other target begins; steps under way end before their next batch", as_json)
+
+
+def _decided(run: FleetRun, waive: str, take_over: str, operator: str) -> None:
+    """Record a waiver and a takeover for every target, where they are given."""
+    by = operator or str(run.state.opened["operator"])
+    if waive:
+        run.waive(waive, by)
+    if take_over:
+        run.take_over(take_over, by)
 
 
 def _request(folder: Path, request: Request, operator: str, said: str, as_json: bool) -> None:

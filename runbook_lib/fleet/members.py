@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,16 @@ def targets(fleet: Fleet, file: Path) -> list[Target]:
         raise _wrong(file, f"two targets are called {twice[0]}", "Give each target of the fleet a name of its own.")
     if strange := [name for name in fleet.canaries if name not in {each.name for each in found}]:
         raise _wrong(file, f"no target is called {strange[0]}, which `canaries` names", "Name targets of this fleet.")
-    return found
+    return [replace(each, target=_with_shared_code(each.target)) for each in found] if fleet.shared else found
+
+
+def _with_shared_code(target: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A target whose checkouts the others use too, so that their runs do not exclude one another."""
+    repositories = target.get("repositories")
+    if not isinstance(repositories, dict):
+        return target
+    of_all = {name: {**each, "shared": True} if isinstance(each, dict) else each for name, each in repositories.items()}
+    return {**target, "repositories": of_all}
 
 
 def _from_template(fleet: Fleet, file: Path) -> Iterator[Target]:

@@ -105,6 +105,8 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
             for number, wave in enumerate(state.waves, 1):
                 names = [name for name in wave if name in state.ready and (not only or name in only)]
                 if [name for name in names if run.standing(name).word not in SETTLED]:
+                    if stopped := shared.blocked(run.fleet.shared, names, run.standings()):
+                        break
                     run.journal.append("wave-started", number=number, count=len(names))
                     begun = monotonic()
                     stopped = _Round(walk, "apply", state.ready).walk(names)
@@ -127,7 +129,10 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
     with run.folder.lock(), _walking(run, engine, "undo", watch) as walk:
         stopped = ""
         for wave in reversed(run.state.waves):
-            stopped = stopped or _Round(walk, "undo", digests).walk([name for name in wave if name in digests])
+            names = [name for name in wave if name in digests and run.standing(name).word != "undone"]
+            if names and not stopped:
+                stopped = shared.blocked(run.fleet.shared, names, run.standings(), undo=True)
+                stopped = stopped or _Round(walk, "undo", digests).walk(names)
         return _ended(walk, stopped)
 
 

@@ -82,7 +82,7 @@ def fingerprint(context: Context, with_database: bool) -> dict[str, str]:
     found: dict[str, Any] = {}
     if with_database:
         with context.adapters.postgres.connect() as connection:
-            found["database catalog"] = catalog(connection)
+            found["database catalog"] = catalog(connection, context.target.database.schema_)
             if "backfill" in context.plan.parts and _can_count(context, connection):
                 found["rows with backfilled entries"] = context.backfill(connection).count(connection)
         directory = Path(context.target.backups.directory)

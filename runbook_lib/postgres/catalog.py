@@ -41,7 +41,8 @@ FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {mine}
 ORDER BY 1
 """.replace("{table}", "(SELECT nspname FROM pg_namespace WHERE oid = c.relnamespace) || '.' || c.relname").replace(
     "{mine}",
-    "c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'runbook')",
+    "c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = coalesce(%(schema)s, nspname)"
+    " AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'runbook'))",
 )
 
 
@@ -62,9 +63,13 @@ def identify_rows(table: sql.Identifier) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(table)
 
 
-def catalog(connection: Connection) -> Catalog:
-    """Read every column, constraint, index, trigger and right, except of the runbook's own tables. Read-only."""
-    return {row["object"]: row["definition"] for row in connection.execute(_CATALOG)}
+def catalog(connection: Connection, schema: str | None = None) -> Catalog:
+    """Read every column, constraint, index, trigger and right, except of the runbook's own tables. Read-only.
+
+    `schema`: the one to keep to; None for all.
+    """
+    rows = connection.execute(_CATALOG, {"schema": schema})
+    return {row["object"]: row["definition"] for row in rows}
 
 
 def has_column(connection: Connection, of: HasTable, name: str) -> bool:

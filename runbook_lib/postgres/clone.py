@@ -24,7 +24,7 @@ from runbook_lib.postgres.schema_objects import OWNER, RIGHTS, Item, Objects, sc
 from runbook_lib.postgres.text_settings import fitted
 
 TIMEOUT = 60.0  # seconds for each of dumping and restoring the schema
-PATIENCE = "10s"  # how long to wait for another run's clone
+PATIENCE = "120s"  # to wait for other runs' clones: several targets may be schemas of one database
 LEFT_OUT = ("--schema-only", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
 EVENT_TRIGGERS, NOTHING = "(?:COMMENT - )?EVENT TRIGGER", "-"  # patterns for kinds of dump entries
 SECTIONS = [("--section=pre-data",), ("--section=post-data",)]  # rows are inserted between them, so nothing fires

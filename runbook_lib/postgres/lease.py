@@ -3,6 +3,9 @@
 The lock is held in the maintenance database, because a restore renames the target and ends every connection to it. The lock
 ends with its connection; the row stays. The row's epoch rises each time the lock is taken, and a commit under an older epoch
 is refused. So a process that lost its connection cannot write once another has taken its place.
+
+A target that keeps to one schema holds a lock and a row of that schema, and the database's lock together with other such
+targets. So runs on schemas of one database act at once, and each of them and a run on the whole database exclude each other.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 
@@ -57,20 +60,33 @@ def exclusively(session: Connection, key: int, patience: str) -> Iterator[bool]:
     The lock is released before the session closes. The server ends a closed session only some time later, and until then it
     would block the next caller. Changes nothing else.
     """
-    got = _acquired(session, key, patience)
+    with _holding(session, key, patience, "pg_advisory_lock", "pg_advisory_unlock") as got:
+        yield got
+
+
+@contextmanager
+def _together(session: Connection, key: int, patience: str) -> Iterator[bool]:
+    """Hold a lock that others may hold at the same time in this way; else as `exclusively`."""
+    with _holding(session, key, patience, "pg_advisory_lock_shared", "pg_advisory_unlock_shared") as got:
+        yield got
+
+
+@contextmanager
+def _holding(session: Connection, key: int, patience: str, lock: str, unlock: str) -> Iterator[bool]:
+    got = _acquired(session, key, patience, lock)
     try:
         yield got
     finally:
         if got:
             with suppress(psycopg.Error):
-                session.execute("SELECT pg_advisory_unlock(%s)", [key])
+                session.execute(sql.SQL("SELECT {}(%s)").format(sql.Identifier(unlock)), [key])
 
 
-def _acquired(session: Connection, key: int, patience: str) -> bool:
+def _acquired(session: Connection, key: int, patience: str, lock: str) -> bool:
     try:
         with session.transaction():
             session.execute("SELECT set_config('lock_timeout', %s, true)", [patience])
-            session.execute("SELECT pg_advisory_lock(%s)", [key])
+            session.execute(sql.SQL("SELECT {}(%s)").format(sql.Identifier(lock)), [key])
     except errors.LockNotAvailable:
         return False
     return True
@@ -79,14 +95,17 @@ def _acquired(session: Connection, key: int, patience: str) -> bool:
 GRACE = "1s"  # for the session of a process that has just died to end
 PATIENCE = 10.0  # seconds to wait for a transaction that an earlier process left open
 TABLE = sql.Identifier(OWN_SCHEMA, "lease")
+SCHEMAS = sql.Identifier(OWN_SCHEMA, "lease_of_schema")
 
 
 class Lease:
     """A run's lease of a target; several processes of one run share it, one at a time."""
 
-    def __init__(self, postgres: Postgres, run: str, operator: str) -> None:
+    def __init__(self, postgres: Postgres, run: str, operator: str, schema: str | None = None) -> None:
+        """`schema`: the one that the target keeps to; None for the whole database."""
         self.postgres = postgres
         self.run = run
+        self.schema = schema
         self.operator = operator or getpass.getuser()
         self.epoch: int | None = None  # the row's, while the target is held and the row was readable
         self.holds = False
@@ -119,11 +138,11 @@ class Lease:
         """
         if not self.holds:
             return
-        found = holder(connection, "FOR SHARE")
+        found = holder(connection, "FOR SHARE", self.schema)
         if found is None or found.released_at or found.run != self.run or self.epoch not in (None, found.epoch):
             raise PreconditionError(
                 "This process does not hold the target any more: " + (f"{found} has it" if found else "no lease exists"),
-                where=f"database {connection.info.dbname}",
+                where=self._where(connection.info.dbname),
                 state="The transaction was rolled back instead of committed; earlier ones are kept.",
                 safe_next="Stop here. Ask who has it. To continue, take the target over again, with a reason.",
             )
@@ -141,26 +160,38 @@ class Lease:
     def take_over(self, journal: Callable[[Holder, int], object]) -> None:
         """Take the target from a run that was left behind; `journal` gets the previous holder and the new epoch.
 
-        Does nothing if no other run has it. Changes the target's lease row only.
+        Does nothing if no other run has it. Changes the target's lease rows only.
 
         Raises:
-            PreconditionError: That run acts now, or one of its transactions is still open.
+            PreconditionError: That run acts now, or one of its transactions is still open; or it has the whole database,
+                and this one keeps to a schema.
         """
 
         def work(connection: Connection) -> None:
-            found = holder(connection, "FOR UPDATE")
-            if found and self._is_of_another(found):
-                journal(found, self._upserted(connection))
+            found = [each for each in self._holders(connection, "FOR UPDATE") if self._is_of_another(each)]
+            if self.schema and (whole := holder(connection)) and self._is_of_another(whole):
+                raise self._has_all(whole)
+            if found:
+                _prepare(connection)
+                connection.execute(
+                    sql.SQL("""UPDATE {} SET released_at = now(), epoch = epoch + 1
+                        WHERE released_at IS NULL AND run = ANY(%s)""").format(SCHEMAS),
+                    [[each.run for each in found]],
+                )
+                epoch = self._upserted(connection)
+                for each in found:
+                    journal(each, epoch)
 
         with self._locked():
             with_short_lock(self.postgres.connect, work, lambda blockers: None, PATIENCE)
 
     def release(self) -> bool:
         """Release the target; return whether this run had it. Changes the target's lease row only."""
+        table = SCHEMAS if self.schema else TABLE
         with self.postgres.connect() as connection:
-            if holder(connection) is None:
+            if not exists(connection, table):
                 return False
-            query = sql.SQL("UPDATE {} SET released_at = now() WHERE run = %s AND released_at IS NULL").format(TABLE)
+            query = sql.SQL("UPDATE {} SET released_at = now() WHERE run = %s AND released_at IS NULL").format(table)
             return connection.execute(query, [self.run]).rowcount == 1
 
     def end(self) -> bool:
@@ -181,28 +212,41 @@ class Lease:
         """
         with self.postgres.connect(MAINTENANCE) as session:
             require_direct(session)
-            acting = _acting(session, self._key(session))
+            acting = self._acting(session)
         with self.postgres.connect() as connection:
-            found = holder(connection)
-        if found and self._is_of_another(found):
+            found = next((each for each in self._holders(connection) if self._is_of_another(each)), None)
+        if found:
             return f"{'acting now' if acting else LEFT_BEHIND}: {found}"
         return f"acting now: {acting}" if acting else ""
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
-        with self.postgres.connect(MAINTENANCE) as session:
+        with self.postgres.connect(MAINTENANCE) as session, ExitStack() as held:
             require_direct(session)
             session.execute("SET idle_session_timeout = 0")
-            key = self._key(session)
-            with exclusively(session, key, GRACE) as got:
-                if not got:
-                    raise self._refused(_acting(session, key))
-                yield session
+            for key, hold in zip(
+                self._keys(session), (_together, exclusively) if self.schema else (exclusively,), strict=True
+            ):
+                if not held.enter_context(hold(session, key, GRACE)):
+                    raise self._refused(self._acting(session))
+            yield session
+
+    def _acting(self, session: Connection) -> str:
+        """Describe the server session that keeps this run from acting; "" if none does. Read-only."""
+        database, *schema = self._keys(session)
+        modes = ["ExclusiveLock"] if schema else ["ExclusiveLock", "ShareLock"]
+        return next((found for key in (database, *schema) if (found := _acting(session, key, modes))), "")
+
+    def _holders(self, connection: Connection, lock: str = "") -> list[Holder]:
+        """Read the holder of what this run wants, then those of what it includes or is part of. Read-only."""
+        own = holder(connection, lock, self.schema)
+        others = [holder(connection)] if self.schema else _of_schemas(connection, lock)
+        return [each for each in (own, *others) if each]
 
     def _taken(self, session: Connection, acted: bool) -> int | None:
         def work(connection: Connection) -> int:
             _prepare(connection)
-            if (found := holder(connection)) and self._is_of_another(found):
+            if found := next((each for each in self._holders(connection) if self._is_of_another(each)), None):
                 raise self._left_behind(found)
             return self._upserted(connection)
 
@@ -215,14 +259,17 @@ class Lease:
 
     def _upserted(self, connection: Connection) -> int:
         """Write this run into the row, and return its new epoch. Changes the row."""
+        table, key = (SCHEMAS, "schema_name") if self.schema else (TABLE, "single")
         query = sql.SQL("""
-            INSERT INTO {} AS l (run, operator, host, pid, epoch) VALUES (%(run)s, %(operator)s, %(host)s, %(pid)s, 1)
-            ON CONFLICT (single) DO UPDATE SET
+            INSERT INTO {table} AS l ({key}, run, operator, host, pid, epoch)
+            VALUES (%(key)s, %(run)s, %(operator)s, %(host)s, %(pid)s, 1)
+            ON CONFLICT ({key}) DO UPDATE SET
                 run = excluded.run, operator = excluded.operator, host = excluded.host, pid = excluded.pid,
                 epoch = l.epoch + 1, released_at = NULL,
                 taken_at = CASE WHEN l.run = excluded.run AND l.released_at IS NULL THEN l.taken_at ELSE now() END
-            RETURNING epoch""").format(TABLE)
-        me = {"run": self.run, "operator": self.operator, "host": socket.gethostname(), "pid": os.getpid()}
+            RETURNING epoch""").format(table=table, key=sql.Identifier(key))
+        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        me = {"key": self.schema or True, "run": self.run, "operator": self.operator, **here}
         return int(one(connection, query, me)["epoch"])
 
     def _is_of_another(self, found: Holder) -> bool:
@@ -231,24 +278,35 @@ class Lease:
     def _left_behind(self, found: Holder) -> PreconditionError:
         return PreconditionError(
             f"Another run was left behind on this target, or waits: {found}.",
-            where=f"database {self.postgres.database}",
+            where=self._where(self.postgres.database),
             state="Nothing was begun. That run may have left the target half-way: look at its journal.",
             safe_next="Ask its operator, and resume in that run's folder. If that run is abandoned, take the target over: "
             'runbook run RUN --take-over "REASON", or in the notebook: await take_over(run, "REASON").',
         )
 
-    def _key(self, session: Connection) -> int:
-        return key_of(f"{identity(session).system}/{self.postgres.database}")
+    def _has_all(self, found: Holder) -> PreconditionError:
+        return PreconditionError(
+            f"The run that was left behind has the whole database, and this one keeps to the schema {self.schema}: {found}.",
+            where=self._where(self.postgres.database),
+            state="Nothing was taken over.",
+            safe_next="Ask its operator. Resume that run in its folder, or end it with `runbook end`; then run this again.",
+        )
+
+    def _where(self, database: str) -> str:
+        return f"database {database}" + (f", schema {self.schema}" if self.schema else "")
+
+    def _keys(self, session: Connection) -> list[int]:
+        database = f"{identity(session).system}/{self.postgres.database}"
+        return [key_of(name) for name in (database, *([f"{database}/{self.schema}"] if self.schema else []))]
 
     def _refused(self, acting: str) -> PreconditionError:
-        try:
-            with self.postgres.connect() as connection:
-                found = holder(connection)
-        except AdapterError:
-            found = None
+        found: Holder | None = None
+        with suppress(AdapterError), self.postgres.connect() as connection:
+            holders = self._holders(connection)
+            found = next((each for each in holders if not each.released_at), next(iter(holders), None))
         return PreconditionError(
             f"Another process acts on this target now: {found or 'no lease is on record yet'} ({acting}).",
-            where=f"database {self.postgres.database}",
+            where=self._where(self.postgres.database),
             state="This process changed nothing.",
             safe_next="Wait for it. If it has died or lost its network, the server notices within half a minute; "
             "then run the cell again.",
@@ -260,36 +318,48 @@ def guard(lease: Callable[[], Lease]) -> Callable[[Connection], None]:
     return lambda connection: lease().check(connection)
 
 
-def holder(connection: Connection, lock: str = "") -> Holder | None:
-    """Read the holder from a database's lease row; None if no run has ever held it. Read-only."""
-    if not exists(connection, TABLE):
-        return None
+def holder(connection: Connection, lock: str = "", schema: str | None = None) -> Holder | None:
+    """Read the holder from a database's lease row, or from a schema's; None if no run has ever held it. Read-only."""
+    table, where = (SCHEMAS, "WHERE schema_name = %s") if schema else (TABLE, "")
+    return next(iter(_read(connection, table, f"{where} {lock}", [schema] if schema else [])), None)
+
+
+def _of_schemas(connection: Connection, lock: str) -> list[Holder]:
+    """Read the holders of schemas that were not released. Read-only."""
+    return _read(connection, SCHEMAS, f"WHERE released_at IS NULL ORDER BY schema_name {lock}", [])
+
+
+def _read(connection: Connection, table: sql.Identifier, which: str, values: list[str]) -> list[Holder]:
+    if not exists(connection, table):
+        return []
     names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Holder))
-    query = sql.SQL("SELECT {} FROM {} {}").format(names, TABLE, sql.SQL(lock))
-    row = connection.execute(query).fetchone()
-    return Holder(**row) if row else None
+    query = sql.SQL("SELECT {} FROM {} {}").format(names, table, sql.SQL(which))
+    return [Holder(**row) for row in connection.execute(query, values)]
+
+
+_COLUMNS = """run text NOT NULL, operator text NOT NULL, host text NOT NULL, pid integer NOT NULL,
+    taken_at timestamptz NOT NULL DEFAULT now(), epoch bigint NOT NULL, released_at timestamptz"""
 
 
 def _prepare(connection: Connection) -> None:
+    """Make the tables unless they exist; runs on two schemas may do so at once. Changes the runbook's own schema only."""
     make_own_schema(connection)
-    connection.execute(
-        sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
-            single boolean PRIMARY KEY DEFAULT true CHECK (single),
-            run text NOT NULL, operator text NOT NULL, host text NOT NULL, pid integer NOT NULL,
-            taken_at timestamptz NOT NULL DEFAULT now(), epoch bigint NOT NULL, released_at timestamptz
-        )""").format(TABLE)
-    )
+    keys = ((TABLE, "single boolean PRIMARY KEY DEFAULT true CHECK (single)"), (SCHEMAS, "schema_name text PRIMARY KEY"))
+    for table, key in keys:
+        made = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, {})").format(table, sql.SQL(key), sql.SQL(_COLUMNS))
+        with suppress(errors.UniqueViolation), connection.transaction():
+            connection.execute(made)
 
 
-def _acting(session: Connection, key: int) -> str:
-    """Describe the server session that holds the lock; "" if none does. Read-only."""
+def _acting(session: Connection, key: int, modes: list[str]) -> str:
+    """Describe the server session that holds the lock in one of those modes; "" if none does. Read-only."""
     row = session.execute(
         """SELECT a.pid, a.usename, a.application_name, coalesce(a.client_addr::text, 'a local socket') AS place
            FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-           WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+           WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid() AND l.mode = ANY(%s)
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
              AND (l.classid::bigint << 32) | l.objid::bigint = %s""",
-        [key],
+        [modes, key],
     ).fetchone()
     return "server session {pid} of {usename}, {application_name}, from {place}".format(**row) if row else ""
 

@@ -5,8 +5,9 @@ Each is kept with its hash, so that no file in the target must be read again to 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from runbook_lib.journal import line_of
 from runbook_lib.journal.event import Event
@@ -61,7 +62,8 @@ def runs(connection: Connection) -> list[str]:
 
 
 def _make(connection: Connection) -> None:
-    with connection.transaction():
+    """Make the table unless it exists; runs on two schemas may do so at once. Changes the runbook's own schema only."""
+    with suppress(errors.UniqueViolation), connection.transaction():
         make_own_schema(connection)
         connection.execute(
             sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
@@ -90,11 +92,12 @@ def keep(connection: Connection, run: str, files: Mapping[str, bytes]) -> None:
     """Store files of a run, name -> content, replacing earlier ones. Changes the runbook's own table only."""
     with connection.transaction():
         make_own_schema(connection)
-        connection.execute(
-            sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
+        with suppress(errors.UniqueViolation), connection.transaction():
+            connection.execute(
+                sql.SQL("""CREATE TABLE IF NOT EXISTS {} (
                 run text NOT NULL, name text NOT NULL, sha256 text NOT NULL,
                 content bytea NOT NULL, PRIMARY KEY (run, name))""").format(FILES)
-        )
+            )
         for name, content in files.items():
             connection.execute(
                 sql.SQL("""INSERT INTO {} (run, name, sha256, content) VALUES (%s, %s, %s, %s)

@@ -8,7 +8,7 @@ from pathlib import Path
 from runbook_lib import checks
 from runbook_lib.config.loading import ROOT, located
 from runbook_lib.config.plan import Plan
-from runbook_lib.config.target import pair
+from runbook_lib.config.target import pair, require_within_schema
 from runbook_lib.context import Context, profiles
 from runbook_lib.context.adapters import Adapters
 from runbook_lib.documents import digest, load_plan, load_target
@@ -52,6 +52,7 @@ def open_new(
             state="Nothing was touched.",
             safe_next=f"Choose one of: {', '.join(options)}.",
         )
+    require_within_schema(plan, target, carried_out, option)
     if target.is_production and not (operator and reason):
         raise ParametersError(
             "A run on production needs the operator's name and a reason.",

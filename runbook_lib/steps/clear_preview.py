@@ -53,7 +53,7 @@ def preview(step: BackfillStep) -> tuple[Preview, KeySet, backfill_step.Choice]:
     with step.looking() as connection:
         if not Records(step.backfill).exist(connection):  # once begun, indexes may be dropped
             _require_named(connection, step.backfill.database)
-        here, whole = identity(connection), catalog(connection)
+        here, whole = identity(connection), catalog(connection, step.context.target.database.schema_)
         shape = {name: it for name, it in whole.items() if step.context.folder.short not in name}  # not our own
         seen = step.backfill.survey(connection, step.backup)
         _require_fit(step, seen)
