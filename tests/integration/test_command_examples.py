@@ -40,7 +40,7 @@ EXPECTED = {  # command -> exit code, and what it prints; executed in this order
     "sheet": (0, "by-hand.md"),
     "journal add": (0, "Recorded: Stop the services: done by hand, by Ann."),
     "run": (0, "VERIFIED: "),
-    "status": (0, "Is it over? Yes. The whole rollback is verified."),
+    "status": (0, "Yes. The whole rollback is verified."),
     "list": (0, "verified"),
     "diff": (0, "differs in"),
     "check": (0, "VERIFIED: "),

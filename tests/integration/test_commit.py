@@ -149,5 +149,5 @@ def test_a_server_that_does_not_come_back_leaves_it_unknown(
         (relay.directory / ".s.PGSQL.5432").unlink()
         return work(statements)
 
-    with pytest.raises(UnknownOutcome, match="could not be found out"):
+    with pytest.raises(UnknownOutcome, match="could not be determined"):
         committed(through.connect, work_and_lose_the_server, recorded)

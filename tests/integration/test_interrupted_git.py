@@ -155,7 +155,7 @@ def test_a_lock_of_any_kind_is_named_with_its_age_and_the_way_on(checkout: Check
     file.touch()
     os.utime(file, (time.time() - 200, time.time() - 200))
 
-    with pytest.raises(PreconditionError, match=rf"{name}.lock \(3 min old, no process") as refused:
+    with pytest.raises(PreconditionError, match=rf"{name}.lock \(3 min old, no visible process") as refused:
         checkout.require_ready()
 
     assert refused.value.safe_next.endswith(f"rm {file}")

@@ -112,7 +112,7 @@ def test_a_file_whose_name_leads_out_of_the_folder_is_refused(
     mirror.keep(connection, run.folder.id, {name: b"planted"})
     monkeypatch.setattr(mirroring, "load_target", lambda _: TARGET)
 
-    with pytest.raises(ParametersError, match="leads out"):
+    with pytest.raises(ParametersError, match="which is outside the run's folder"):
         mirroring.take_up(Path("any.yaml"), "", "Kim", outputs=tmp_path / "elsewhere")
 
     assert not (tmp_path / "elsewhere" / run.folder.id).exists()
@@ -160,5 +160,5 @@ def test_a_handover_names_both_and_is_seen_from_elsewhere(run: Run) -> None:
 
 @pytest.mark.parametrize("to", ["", "  ", "Dana"])
 def test_a_handover_needs_somebody_else(run: Run, to: str) -> None:
-    with pytest.raises(ParametersError, match="somebody else"):
+    with pytest.raises(ParametersError, match="needs the name of another person"):
         mirroring.hand_over(run, to)

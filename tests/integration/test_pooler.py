@@ -222,7 +222,7 @@ def test_a_waiver_frees_a_run_whose_console_is_gone_for_good(behind: Behind, mon
     assert '--waive "pooler: REASON"' in refused.value.safe_next
     assert len([data for data in behind.journaled("owed") if "may still wait" in data["text"]]) == 1
     said = words(runbook("status", behind.target.run).text)
-    assert "PENDING CLEANUP: paused-pooler: clients of PgBouncer console" in said
+    assert "paused-pooler: clients of PgBouncer console" in said
     assert "resume by hand: psql service=console -c 'RESUME" in said
     assert engine.apply(run, last(run)).results
     digest, _ = cleanup.preview(run, "paused-pooler")

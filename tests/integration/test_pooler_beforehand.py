@@ -64,7 +64,7 @@ def too_old(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(as_stats, 3, "its user is not in admin_users", id="a user who may only look"),
         pytest.param(stopped, 4, "The admin console of PgBouncer cannot be reached", id="unreachable"),
         pytest.param(of_another_name, 3, "has no database shop", id="no such database"),
-        pytest.param(paused, 3, "it is paused, and not by this run", id="paused by somebody else"),
+        pytest.param(paused, 3, "it is paused, but not by this run", id="paused by somebody else"),
         pytest.param(all_paused, 3, "all of it is paused or suspended", id="all of it is paused"),
         pytest.param(by_sessions, 3, "its pool mode is session", id="sessions are pooled"),
         pytest.param(impatient, 3, "its clients get an error after 6 s", id="clients do not wait for long"),

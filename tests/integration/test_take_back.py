@@ -298,8 +298,7 @@ def test_a_statement_that_would_fail_afterwards_is_named_by_the_preview(make: Ma
 
     assert tried.status is Status.FAIL
     assert (
-        '`UPDATE "Orders" SET total = $1 WHERE id = $2` fails after taking it back: record "new" has no field'
-        in tried.summary
+        '`UPDATE "Orders" SET total = $1 WHERE id = $2` fails after the revert: record "new" has no field' in tried.summary
     )
     assert "they name what is removed: 2 (" in tried.summary
     assert (found.databases(), found.execute("SELECT count(*) FROM log")) == (set(), [(0,)])

@@ -109,7 +109,7 @@ def test_two_schemas_are_held_at_once_and_one_by_one_run(leased: Leased) -> None
         cy.held(acted=False).__enter__()
 
 
-def test_a_run_on_the_whole_database_and_one_on_a_schema_exclude_each_other(leased: Leased) -> None:
+def test_runs_on_a_database_and_on_its_schema_exclude_each_other(leased: Leased) -> None:
     whole, schema = leased("whole"), leased("part", "one")
     with schema.held(acted=False), pytest.raises(PreconditionError, match="acts on this target now: part on"):
         whole.held(acted=False).__enter__()

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from runbook_lib.config.fleet import Fleet
 from runbook_lib.fleet.waves import waves
 
-names = st.lists(st.text("abcdef", min_size=1, max_size=4), unique=True, min_size=1, max_size=40)
+names = st.integers(1, 40).map(lambda count: [f"t{number}" for number in range(count)])
 sizes = st.lists(st.integers(1, 9) | st.integers(1, 100).map("{} %".format), max_size=5).map(lambda found: [*found, "rest"])
 
 
