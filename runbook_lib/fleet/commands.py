@@ -94,7 +94,7 @@ def plan(
     else:
         run = fleets.open_new(file, operator=operator, reason=reason, incident=incident, outputs=outputs)
     _decided(run, waive, take_over, operator)
-    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
+    with opened_engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         walk.preview(run, engine, watch)
     if archive.is_sealed(run):
         archive.write(run)
@@ -134,7 +134,7 @@ def run_command(
     if approve:
         walk.approve(run, approve, operator or str(run.state.opened["operator"]))
     walk.require_approved(run)
-    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
+    with opened_engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         ended = walk.apply(run, engine, only=only, watch=watch)
     _show(run, as_json)
     sys.exit(ended.exit_code)
@@ -168,7 +168,7 @@ def undo(folder: Path, approve: str, operator: str, kind: str, scheduler: str, t
         click.echo(json.dumps(redact_values(offered.as_json())) if as_json else text)
         sys.exit(3 if offered.refused else 0)
     undoing.approve(run, offered, approve, operator or str(run.state.opened["operator"]))
-    with _engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
+    with opened_engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
         ended = walk.undo(run, engine, run.state.undone_by, watch)
     _show(run, as_json)
     sys.exit(ended.exit_code)
@@ -312,7 +312,7 @@ def _refused(run: FleetRun, what: str) -> PreconditionError:
 
 
 @contextmanager
-def _engine(run: FleetRun, kind: str, scheduler: str, tls_file: Path | None) -> Iterator[Engine]:
+def opened_engine(run: FleetRun, kind: str, scheduler: str, tls_file: Path | None) -> Iterator[Engine]:
     """The engine that the options name, closed at the end."""
     from runbook_lib.config.fleet import load_tls
     from runbook_lib.fleet.engines import Pool

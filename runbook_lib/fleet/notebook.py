@@ -16,7 +16,7 @@ from runbook_lib.config.loading import located
 from runbook_lib.errors import Declined, ParametersError, RunbookError, UnknownOutcome
 from runbook_lib.fleet import FIRST_ALONE, FleetRun, board, outcome, shared, undoing
 from runbook_lib.fleet import walk as walking
-from runbook_lib.fleet.commands import _engine as opened_engine
+from runbook_lib.fleet.commands import opened_engine
 from runbook_lib.fleet.engines import Engine
 from runbook_lib.fleet.outcome import Outcome
 from runbook_lib.fleet.standing import FAILED, SETTLED
