@@ -114,7 +114,7 @@ async def check_prerequisites(run: Run) -> Shown:
     Example:
         >>> await check_prerequisites(run)
         Prerequisites: 14 of 14 PASS
-          result | check | what was seen
+          result | check | what was found
           ✔ PASS | …
     """
     await in_background(run, "Urgent cleanup", lambda: cleanup.clean_up_due(run))
@@ -128,7 +128,7 @@ async def look_before(run: Run) -> Shown:
     Example:
         >>> await look_before(run)
         Before the first change: 3 of 5 PASS
-          result | check | what was seen
+          result | check | what was found
           ✘ FAIL | …
         screenshot evidence/…-before.png
         …
@@ -197,7 +197,7 @@ async def apply(run: Run, step: str) -> Shown:
         >>> await apply(run, "freeze")
         Freeze deploys, autoscalers and consumers: done (… s, planned 10 s): frozen: deploys
         Verified: 1 of 1 PASS
-          result | check | what was seen
+          result | check | what was found
           ✔ PASS | … | deploys
     """
     spec, option = run.context.plan.steps.get(step), run.context.option
@@ -268,7 +268,6 @@ async def end_run(run: Run, reason: str) -> Shown:
 
     Example:
         >>> await end_run(run, "The release was fixed by hand")
-        …
         ENDED: ended by Dana: The release was fixed by hand…
     """
     return display.outcome(lifecycle.end(run, reason), run.state)
@@ -311,7 +310,7 @@ async def verify(run: Run) -> Shown:
         ...     done = await apply(run, step)
         >>> await verify(run)
         Verification: 14 of 14 PASS
-          result | check | what was seen
+          result | check | what was found
           ✔ PASS | …
         screenshots evidence/…-before.png | evidence/…-after.png
         …
@@ -459,8 +458,8 @@ async def close(run: Run) -> Shown:
 
     Example:
         >>> await close(run)
-        …
         VERIFIED: all 13 steps done, all 14 checks passed
+        PENDING CLEANUP: …
     """
     ended = lifecycle.close(run)
     if attended():  # headless, the conductor writes it once the notebook is saved

@@ -30,7 +30,7 @@ async def diagnose(run: Run) -> Shown:
         … rehearsal (REHEARSAL) …
         >>> await diagnose(run)
         Troubleshooting
-          present | trouble | what was seen | usual cause | fix
+          present | trouble | what the checks found | usual cause | fix
         …
           no | Database restore fails | …
         …
@@ -222,7 +222,7 @@ async def symptoms(run: Run, values: str = "") -> Shown | None:
     Example:
         >>> await symptoms(run)
         Symptoms: 7 of 9 PASS
-          result | check | what was seen
+          result | check | what was found
           ✘ FAIL | …
         Decision matrix
           matches | symptom | severity | action | rollback type | seen

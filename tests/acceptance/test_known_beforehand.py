@@ -152,5 +152,5 @@ def test_a_waiver_reaches_a_prerequisite_of_run(stack: Stack, plan: Plan, tmp_pa
 
     assert refused.returncode == 3
     assert (without.returncode, "no none_*.dump" in words(without.stderr)) == (3, True)
-    assert (waived.returncode, "To approve it: runbook run" in words(waived.stderr)) == (1, True)
+    assert (waived.returncode, "To approve and execute it: runbook run" in words(waived.stderr)) == (1, True)
     assert asked(stack, "SELECT count(*) FROM messages") == [(600,)]

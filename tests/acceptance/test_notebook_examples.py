@@ -82,4 +82,4 @@ def test_the_examples_show_what_the_docstrings_say(kernel: Namespace) -> None:
                     wrong.append(f"{name}: {example.source}{checker.output_difference(example, got, FLAGS)}")
 
     asyncio.run(run_all())
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

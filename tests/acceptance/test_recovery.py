@@ -21,7 +21,7 @@ def runbook(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    return done.stderr.strip().splitlines()[-1]
+    return done.stderr.replace("\\\n", " ").strip().splitlines()[-1]
 
 
 @pytest.mark.slow

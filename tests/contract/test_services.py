@@ -353,7 +353,7 @@ def test_a_restarted_service_runs_the_version_on_disk(managed: Managed, services
 
 
 def test_a_stopped_service_has_no_version(services: Services) -> None:
-    with pytest.raises(AdapterError, match="which version of web runs"):
+    with pytest.raises(AdapterError, match="does not report the running version of web"):
         services.version("web")
 
 

@@ -20,7 +20,8 @@ from runbook_lib.ui import mirror as mirroring
 
 pytestmark = pytest.mark.newest
 
-TARGET = SimpleNamespace(name="test", is_production=False, database=SimpleNamespace(service="test"))
+DATABASE = SimpleNamespace(service="test", dbname=None, schema_=None)
+TARGET = SimpleNamespace(name="test", is_production=False, database=DATABASE)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from .bare import Bare, bare
 PLACE = Path("/tmp/runbook-old-runs")
 ARCHIVES = Path(__file__).with_name("old-runs")
 ROWS = 600
+HOURS_OF_TEN_YEARS = 24 * 3653  # an archive's backup is as old as the archive
 CLEARING = "runbook_lib.postgres.backfill_removal"
 
 
@@ -88,6 +89,7 @@ def taken_up(name: str, sample: Database) -> Iterator[Bare]:
             with _service(database, root):
                 plan, target = (yaml.safe_load((root / f"{kind}.yaml").read_text()) for kind in ("plan", "target"))
                 target["database"]["tools"] = str(binaries())
+                target["backups"]["oldest_hours"] = HOURS_OF_TEN_YEARS
                 (root / "target.yaml").write_text(yaml.safe_dump(target, sort_keys=False))
                 (run,) = (root / "outputs").iterdir()
                 yield Bare(root, database, plan, target, run)
