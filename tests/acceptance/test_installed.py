@@ -59,7 +59,7 @@ class Installed:
         locked = re.findall(r"^[a-z0-9._-]+==[^\\\n]+", (ROOT / ".ci" / f"{lock}.lock").read_text(), re.MULTILINE)
         versions.write_text("\n".join(locked))
         wanted = f"{self.wheel}[{extra}]" if extra else str(self.wheel)
-        pip = [*self.python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+        pip = [*self.python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-compile"]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             [*pip, "--constraint", versions, wanted], cwd=self.root, env=environment, capture_output=True, text=True
