@@ -24,7 +24,7 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.fleet import FleetRun
 from runbook_lib.fleet.child import Task, bring, identity
 from runbook_lib.fleet.cluster import Workers, connected
-from runbook_lib.fleet.engines import Ended
+from runbook_lib.fleet.engines import Ended, closed
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # a task whose worker died comes back at once: the journal decides
@@ -56,6 +56,7 @@ class Dask:
         self._tasks: dict[Future[None], Task] = {}
         self._address = str(client.scheduler_info()["address"])
         self._done = SimpleQueue[Future[None]]()
+        self._closed = False
         self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
 
     @classmethod
@@ -92,9 +93,11 @@ class Dask:
         """Have a task begun as soon as there is room.
 
         Raises:
-            AdapterError: The scheduler is gone.
+            AdapterError: The scheduler is gone, or the engine was closed.
             PreconditionError: Its only workers joined later, and none of them is fit to act.
         """
+        if self._closed:
+            raise closed(task)
         self._require_scheduler()
         sent, allowed = replace(task, library=identity()), None
         if self._workers:
@@ -142,6 +145,7 @@ class Dask:
 
     def close(self) -> None:
         """End the workers of this machine, or let go of the cluster."""
+        self._closed = True
         self._client.close()
         if self._cluster:
             self._cluster.close()
