@@ -5,6 +5,7 @@ Dask only carries. One SIGKILL of a worker may begin a task again elsewhere, so 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from concurrent.futures import CancelledError
@@ -31,8 +32,9 @@ SETTINGS = {
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.daemon": False,  # workers start pg_dump, git and others
     "distributed.admin.tick.limit": "60s",
-    "logging.distributed": "error",
+    "logging.distributed": "critical",
 }
+LOGGERS = ("distributed", "distributed.client", "tornado.application")  # of this process: errors of ours say what matters
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
@@ -42,6 +44,13 @@ class _Deaf(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Set the worker's process so."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _set_up() -> None:
+    """Have Dask carry tasks as the fleet needs it, and log only what the fleet does not say itself."""
+    config.set(SETTINGS)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Dask:
@@ -62,7 +71,7 @@ class Dask:
     @classmethod
     def local(cls, threads: int) -> Dask:
         """Workers on this machine, in processes of their own, with so many threads in all."""
-        config.set(SETTINGS)
+        _set_up()
         workers = min(threads, os.cpu_count() or 1)
         cluster = LocalCluster(
             n_workers=workers, threads_per_worker=ceil(threads / workers), dashboard_address="127.0.0.1:0", host="127.0.0.1"
@@ -79,7 +88,7 @@ class Dask:
             AdapterError: The scheduler does not answer, or has no worker.
             PreconditionError: A worker has other versions, or does not see the folder and its lock.
         """
-        config.set(SETTINGS)
+        _set_up()
         client = connected(address, tls)
         try:
             workers = Workers(client, FleetRun(folder))

@@ -1,0 +1,94 @@
+"""A worker, a scheduler or the client is killed while targets are rolled back; the same command ends what was left."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.fleet import walk
+from runbook_lib.fleet.dask_engine import Dask
+from runbook_lib.rehearsal.postgres import Server
+from runbook_lib.rehearsal.tenants import tenants
+
+from ...support.fleet_faults import SECONDS, Fleet, ended, faults_of, fingerprint, killed
+from ...support.scheduler import Cluster, clustered
+from ...support.waiting import until
+
+pytestmark = [pytest.mark.newest, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def made(servers: Callable[[int], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    root = tmp_path_factory.mktemp("fleet")
+    with tenants(servers(18), root, 3, 40) as shops, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PGSERVICEFILE", str(shops.service_file))
+        yield Fleet.approved(shops, root, canaries=["t001"], max_failures=2)
+
+
+@pytest.fixture
+def fleet(made: Fleet) -> Fleet:
+    made.reset()
+    return made
+
+
+@pytest.fixture(scope="module")
+def dask(made: Fleet) -> Iterator[Dask]:
+    """Workers on this machine; a killed one starts again by itself."""
+    engine = Dask.local(2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with clustered(tmp_path) as found:
+        found.scheduler()
+        found.worker()
+        yield found
+
+
+def test_killed_workers_are_named_and_their_targets_resumed(fleet: Fleet, dask: Dask) -> None:
+    later = {name: fingerprint(fleet.shops, name) for name in ("t002", "t003")}
+    with ThreadPoolExecutor(1) as other, ExitStack() as held:
+        with fleet.locked("t001"):
+            held.enter_context(fleet.locked("t002"))
+            walking = other.submit(walk.apply, fleet.run, dask)
+            killed(fleet.until_waiting("t001"))
+            until(lambda: "t001" in fleet.lost(), "the walker names the target")
+            assert faults_of(fleet, later) == []
+        killed(fleet.until_waiting("t002"))
+        until(lambda: "t002" in fleet.lost(), "the walker names the other target")
+        held.close()
+        outcome = walking.result(SECONDS)
+
+    assert (outcome.status, fleet.words()) == ("finished", dict.fromkeys(fleet.shops.names, "verified"))
+    assert [fleet.kinds(name).count("started") for name in ("t001", "t002")] == [2, 2]
+    assert faults_of(fleet, {}) == []
+
+
+def test_a_killed_scheduler_is_one_error_with_the_next_command(fleet: Fleet, cluster: Cluster) -> None:
+    later = {name: fingerprint(fleet.shops, name) for name in ("t002", "t003")}
+    with fleet.locked("t001"), fleet.client("--scheduler", cluster.address) as client:
+        fleet.until_waiting("t001")
+        cluster.processes[0].kill()
+        code, printed = ended(client)
+
+        assert (code, printed.count("The connection to the scheduler is lost.")) == (3, 1), printed
+        assert "Workers may still act on those under way: t001." in printed
+        assert "run the same command again" in printed
+        assert "Traceback" not in printed, printed
+        assert fleet.lost() == ["t001"]
+        shown = fleet.command("status").text
+        assert "t001" in shown and "begun" in shown and f"runbook fleet run {fleet.path}" in shown
+        assert faults_of(fleet, later) == []
+    fleet.until_idle()
+
+    cluster.scheduler()
+    cluster.worker()
+    with fleet.client("--scheduler", cluster.address) as client:
+        code, printed = ended(client)
+
+    assert (code, fleet.words()) == (0, dict.fromkeys(fleet.shops.names, "verified")), printed
+    assert faults_of(fleet, {}) == []
