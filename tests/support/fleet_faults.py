@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -21,6 +21,7 @@ from runbook_lib.journal.folder import RunFolder
 from runbook_lib.rehearsal.tenants import Tenants, database_of
 
 from .bare import Ended, runbook
+from .commands import words
 from .waiting import lives, until
 
 RUNBOOK = Path(sys.executable).with_name("runbook")
@@ -44,6 +45,7 @@ class Fleet:
     shops: Tenants
     path: Path
     kept: Path  # a copy of the folder, as it was before any fault
+    locks: dict[str, psycopg.Connection] = field(default_factory=dict)  # tenant -> a session that holds a lock there
 
     @classmethod
     def approved(cls, shops: Tenants, root: Path, **changed: Any) -> "Fleet":
@@ -81,6 +83,10 @@ class Fleet:
     def kinds(self, name: str) -> list[str]:
         return [event.kind for event in self.events(name)]
 
+    def noted(self, kind: str) -> bool:
+        """Whether the fleet's own journal has an event of that kind."""
+        return kind in [event.kind for event in self.run.journal.events()]
+
     def lost(self) -> list[str]:
         """The targets whose workers the walker has called lost."""
         return [event.data["target"] for event in self.run.journal.events() if event.kind == "fleet-lost"]
@@ -114,14 +120,19 @@ class Fleet:
         database = self.shops.database(name)
         with psycopg.connect(database.conninfo()) as session:
             session.execute(statement)
+            self.locks[name] = session
             yield session.info.backend_pid
-            if not session.closed and not session.broken:
-                session.rollback()
+            self.release(name)
+
+    def release(self, name: str) -> None:
+        """Have the session that holds a lock of a tenant give it up, unless it did."""
+        if session := self.locks.pop(name, None):
+            session.rollback()
 
     def waits(self, name: str) -> bool:
         """Whether a step of a target was begun and waits for a lock."""
         kinds = self.kinds(name)
-        return "waiting" in kinds and "started" in kinds
+        return bool(self.run.standing(name).waits_since) and "started" in kinds
 
     def until_waiting(self, name: str) -> int:
         """Wait until a step that was begun waits for a lock; the process that acts there."""
@@ -193,9 +204,9 @@ def faults_of(tried: Fleet, untouched: Mapping[str, tuple[Any, ...]]) -> list[st
 
 
 def ended(process: subprocess.Popen[str], seconds: float = SECONDS) -> tuple[int, str]:
-    """The exit code of a process and what it printed, once it has ended."""
+    """The exit code of a process and what it printed, its broken lines joined, once it has ended."""
     printed, _ = process.communicate(timeout=seconds)
-    return process.returncode, printed
+    return process.returncode, words(printed)
 
 
 def killed(pid: int) -> None:
