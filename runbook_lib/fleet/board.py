@@ -24,7 +24,7 @@ COLOURS: dict[str, str] = {
 }  # a word has no colour of its own where none is here
 MOST_ROWS = 30  # targets of a fleet in which each has a row; of a larger one only those that need attention
 ATTENTION = ("begun", "failed", "unknown", "held back", "declined", "waived")
-ENDING = "no other target begins; the process ends once the targets under way have. A second signal ends it at once."
+ENDING = "no other target begins; the process ends once those under way have. With Dask, a second signal does not wait."
 BOARD = ["target", "server", "state", "step", "took", "why"]
 
 
