@@ -14,6 +14,7 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import monotonic
 from uuid import uuid4
 
 from dask import config
@@ -35,6 +36,7 @@ SETTINGS = {
     "logging.distributed": "critical",
 }
 LOGGERS = ("distributed", "distributed.client", "tornado.application")  # of this process: errors of ours say what matters
+NO_WORKER = 60  # seconds for a worker to start again, as a nanny or Kubernetes has it
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
@@ -66,6 +68,7 @@ class Dask:
         self._address = str(client.scheduler_info()["address"])
         self._done = SimpleQueue[Future[None]]()
         self._closed = False
+        self._without_since: float | None = None  # that the scheduler has no worker
         self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
 
     @classmethod
@@ -122,7 +125,7 @@ class Dask:
         """The tasks that have ended since they were asked for last; waits at most so long for the first.
 
         Raises:
-            AdapterError: The scheduler is gone.
+            AdapterError: The scheduler is gone, or has had no worker for `NO_WORKER` seconds.
         """
         done = []
         with suppress(Empty):
@@ -130,7 +133,8 @@ class Dask:
             while True:
                 done.append(self._done.get_nowait())
         self._require_scheduler()
-        if not done:
+        if not done and self._tasks:
+            self._require_a_worker()
             done = self._without_worker()
         return [self._ended(each) for each in dict.fromkeys(done) if each in self._tasks]
 
@@ -169,4 +173,18 @@ class Dask:
             state="Each target is as its own journal says. "
             + (f"Workers may still act on those under way: {names}." if names else "None was under way."),
             safe_next="See that the scheduler runs; then run the same command again: it looks at each target first.",
+        )
+
+    def _require_a_worker(self) -> None:
+        if self._client.scheduler_info(n_workers=0)["n_workers"]:
+            self._without_since = None
+            return
+        self._without_since = self._without_since or monotonic()
+        if monotonic() - self._without_since < NO_WORKER:
+            return
+        raise AdapterError(
+            f"The scheduler has had no worker for {NO_WORKER} s.",
+            where=self._address,
+            state="Each target is as its own journal says. Nobody acts on any for this command.",
+            safe_next="Start a worker; then run the same command again: it looks at each target first.",
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.fleet import walk
+from runbook_lib.errors import AdapterError
+from runbook_lib.fleet import dask_engine, walk
 from runbook_lib.fleet.dask_engine import Dask
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.rehearsal.tenants import tenants
@@ -49,6 +50,14 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         found.scheduler()
         found.worker()
         yield found
+
+
+def reached(cluster: Cluster, fleet: Fleet) -> Dask | None:
+    """The engine of a cluster, None while it has no worker."""
+    try:
+        return Dask.cluster(cluster.address, fleet.path)
+    except AdapterError:
+        return None
 
 
 def test_killed_workers_are_named_and_their_targets_resumed(fleet: Fleet, dask: Dask) -> None:
@@ -93,6 +102,25 @@ def test_a_killed_scheduler_is_one_error_with_the_next_command(fleet: Fleet, clu
         code, printed = ended(client)
 
     assert (code, fleet.words()) == (0, dict.fromkeys(fleet.shops.names, "verified")), printed
+    assert faults_of(fleet, {}) == []
+
+
+def test_a_cluster_without_workers_is_one_error(fleet: Fleet, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_engine, "NO_WORKER", 1)
+    engine = until(lambda: reached(cluster, fleet), "the worker has joined")
+    with fleet.locked("t001"), ThreadPoolExecutor(1) as other:
+        walking = other.submit(walk.apply, fleet.run, engine)
+        assert fleet.until_waiting("t001") == cluster.processes[1].pid
+        killed(cluster.processes[1].pid)
+        with pytest.raises(AdapterError, match="has had no worker for 1 s"):
+            walking.result(SECONDS)
+    engine.close()
+    cluster.worker()
+    again = until(lambda: reached(cluster, fleet), "another worker has joined")
+    ended_ = walk.apply(fleet.run, again)
+    again.close()
+
+    assert (ended_.status, set(fleet.lost())) == ("finished", {"t001"})
     assert faults_of(fleet, {}) == []
 
 

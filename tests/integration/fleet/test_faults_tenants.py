@@ -1,5 +1,6 @@
 """What is wrong with one target, or two people at one fleet, is said by name, and the other targets go on."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,8 +58,30 @@ def test_a_target_that_waits_is_named_and_others_go_on(fleet: Fleet, monkeypatch
     assert fleet.words() == {"t001": "begun", "t002": "held back", **dict.fromkeys(others, "verified")}
     assert "aborted on request" in fleet.run.standing("t001").reason
     assert fleet.shops.contents("t002") == before["t002"]
-    assert (fleet.command("resume").exit_code, fleet.command("run").exit_code) == (0, 0)
     assert faults_of(fleet, {}) == []
+
+    assert fleet.command("resume").exit_code == 0
+    with fleet.locked("t001", "LOCK orders IN ACCESS EXCLUSIVE MODE") as writer:
+        refused = fleet.command("run")
+    assert (refused.exit_code, f"locked by pid {writer}" in refused.text) == (3, True), refused.text
+    assert fleet.command("run").exit_code == 0
+    assert set(fleet.words().values()) == {"verified"}
+    assert faults_of(fleet, {}) == []
+
+
+def test_a_target_that_fails_leaves_the_others_untouched(fleet: Fleet) -> None:
+    later = {name: fingerprint(fleet.shops, name) for name in fleet.shops.names[1:]}
+    fleet.shops.execute("t001", "UPDATE orders SET channel = 'web' WHERE id = 5")  # no row of the backfill
+    failed = fleet.command("run")
+
+    assert (failed.exit_code, fleet.words()) == (3, {"t001": "failed", **dict.fromkeys(later, "previewed")}), failed.text
+    assert "STOPPED BY FAILURES" in failed.text and "--retry-failed" in failed.text
+    assert faults_of(fleet, later) == []
+
+    offered = json.loads(fleet.command("undo", "--json").printed)
+    undone = fleet.command("undo", "--approve", offered["digest"])
+    assert (undone.exit_code, fleet.words()["t001"]) == (0, "undone"), undone.text
+    assert faults_of(fleet, later) == []
 
 
 def test_what_is_wrong_with_each_target_is_named_and_the_rest_ends(fleet: Fleet, tmp_path: Path) -> None:
