@@ -58,6 +58,7 @@ class FleetState:
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
     outcome: Mapping[str, Any] | None = None
     walked: bool = False  # whether the targets were begun to be rolled back
+    interrupted: str = ""  # the signal that asked the process that walks to end
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
@@ -107,7 +108,10 @@ def replay(journal: Sequence[Event]) -> FleetState:
                 state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
             case "fleet-walking":
                 began = state.began if data["action"] != "apply" or state.walked else event.time
-                state = replace(state, outcome=None, began=began, walked=state.walked or data["action"] == "apply")
+                walked = state.walked or data["action"] == "apply"
+                state = replace(state, outcome=None, began=began, walked=walked, interrupted="")
+            case "fleet-interrupted":
+                state = replace(state, interrupted=data["signal"])
             case "fleet-lost":
                 state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
             case "fleet-outcome":
@@ -166,7 +170,10 @@ class FleetRun:
         if not known or known[0] != (about.st_size, about.st_mtime_ns):
             known = (about.st_size, about.st_mtime_ns), standing_of(name, Journal(folder / "journal.jsonl").events())
             self._standings[name] = known
-        return known[1]
+        found = known[1]
+        if found.waits_since and not RunFolder(folder.parent).held_by():  # who waited was killed
+            return replace(found, waits_since=None, reason="")
+        return found
 
     def ready(self) -> dict[str, str]:
         """The digest of each target whose latest preview can be approved, in the order of the fleet. Read-only."""

@@ -24,6 +24,7 @@ COLOURS: dict[str, str] = {
 }  # a word has no colour of its own where none is here
 MOST_ROWS = 30  # targets of a fleet in which each has a row; of a larger one only those that need attention
 ATTENTION = ("begun", "failed", "unknown", "held back", "declined", "waived")
+ENDING = "no other target begins; the process ends once those under way have. With Dask, a second signal does not wait."
 BOARD = ["target", "server", "state", "step", "took", "why"]
 
 
@@ -73,7 +74,7 @@ def board_rows(state: FleetState, standings: Mapping[str, Standing]) -> list[lis
     """A row a target in the order of the waves, as `BOARD` names its cells; of a large fleet those that need attention."""
     names = [name for wave in state.waves for name in wave]
     if len(names) > MOST_ROWS:
-        names = [name for name in names if standings[name].word in ATTENTION]
+        names = [name for name in names if standings[name].word in ATTENTION or standings[name].waits_since]
     return [
         [
             name,
@@ -105,6 +106,10 @@ def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
         lines.append(f"{rate * 60:.1f} targets a minute; {left} left, about {clock(left / rate)}, until {end:%H:%M:%S} UTC")
     if state.request != "resume":
         lines.append({"pause": "PAUSED", "abort": "ABORTED"}[state.request] + " on request")
+    if waiting := [name for name, each in standings.items() if each.waits_since]:
+        lines.append(f"Waiting for a lock: {', '.join(waiting[:MOST_ROWS])}")
+    if state.interrupted and not state.outcome:
+        lines.append(f"INTERRUPTED by {state.interrupted}: {ENDING}")
     if state.outcome:
         lines.append(f"{str(state.outcome['status']).upper()}: {state.outcome['summary']}")
     return lines

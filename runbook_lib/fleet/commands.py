@@ -316,11 +316,12 @@ def opened_engine(run: FleetRun, kind: str, scheduler: str, tls_file: Path | Non
     """The engine that the options name, closed at the end."""
     from runbook_lib.config.fleet import load_tls
     from runbook_lib.fleet.engines import Pool
+    from runbook_lib.fleet.walk import ROOM
 
     if tls_file and not scheduler:
         raise click.UsageError("--tls goes with --scheduler.")
     servers = {about["server"] for about in run.state.targets.values()}
-    threads = min(run.fleet.at_once * len(servers), MOST_THREADS, len(run.state.targets))
+    threads = min(ROOM * run.fleet.at_once * len(servers), MOST_THREADS, len(run.state.targets))
     engine: Engine
     if kind == "threads" and not scheduler:
         engine = Pool(threads)

@@ -5,6 +5,7 @@ Dask only carries. One SIGKILL of a worker may begin a task again elsewhere, so 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from concurrent.futures import CancelledError
@@ -13,6 +14,7 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import monotonic
 from uuid import uuid4
 
 from dask import config
@@ -24,15 +26,17 @@ from runbook_lib.errors import AdapterError
 from runbook_lib.fleet import FleetRun
 from runbook_lib.fleet.child import Task, bring, identity
 from runbook_lib.fleet.cluster import Workers, connected
-from runbook_lib.fleet.engines import Ended
+from runbook_lib.fleet.engines import Ended, closed
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # a task whose worker died comes back at once: the journal decides
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.daemon": False,  # workers start pg_dump, git and others
     "distributed.admin.tick.limit": "60s",
-    "logging.distributed": "error",
+    "logging.distributed": "critical",
 }
+LOGGERS = ("distributed", "distributed.client", "tornado.application")  # of this process: errors of ours say what matters
+NO_WORKER = 60  # seconds for a worker to start again, as a nanny or Kubernetes has it
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
@@ -42,6 +46,13 @@ class _Deaf(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Set the worker's process so."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _set_up() -> None:
+    """Have Dask carry tasks as the fleet needs it, and log only what the fleet does not say itself."""
+    config.set(SETTINGS)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Dask:
@@ -56,12 +67,14 @@ class Dask:
         self._tasks: dict[Future[None], Task] = {}
         self._address = str(client.scheduler_info()["address"])
         self._done = SimpleQueue[Future[None]]()
+        self._closed = False
+        self._without_since: float | None = None  # that the scheduler has no worker
         self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
 
     @classmethod
     def local(cls, threads: int) -> Dask:
         """Workers on this machine, in processes of their own, with so many threads in all."""
-        config.set(SETTINGS)
+        _set_up()
         workers = min(threads, os.cpu_count() or 1)
         cluster = LocalCluster(
             n_workers=workers, threads_per_worker=ceil(threads / workers), dashboard_address="127.0.0.1:0", host="127.0.0.1"
@@ -78,7 +91,7 @@ class Dask:
             AdapterError: The scheduler does not answer, or has no worker.
             PreconditionError: A worker has other versions, or does not see the folder and its lock.
         """
-        config.set(SETTINGS)
+        _set_up()
         client = connected(address, tls)
         try:
             workers = Workers(client, FleetRun(folder))
@@ -92,9 +105,11 @@ class Dask:
         """Have a task begun as soon as there is room.
 
         Raises:
-            AdapterError: The scheduler is gone.
+            AdapterError: The scheduler is gone, or the engine was closed.
             PreconditionError: Its only workers joined later, and none of them is fit to act.
         """
+        if self._closed:
+            raise closed(task)
         self._require_scheduler()
         sent, allowed = replace(task, library=identity()), None
         if self._workers:
@@ -110,7 +125,7 @@ class Dask:
         """The tasks that have ended since they were asked for last; waits at most so long for the first.
 
         Raises:
-            AdapterError: The scheduler is gone.
+            AdapterError: The scheduler is gone, or has had no worker for `NO_WORKER` seconds.
         """
         done = []
         with suppress(Empty):
@@ -118,7 +133,8 @@ class Dask:
             while True:
                 done.append(self._done.get_nowait())
         self._require_scheduler()
-        if not done:
+        if not done and self._tasks:
+            self._require_a_worker()
             done = self._without_worker()
         return [self._ended(each) for each in dict.fromkeys(done) if each in self._tasks]
 
@@ -142,6 +158,7 @@ class Dask:
 
     def close(self) -> None:
         """End the workers of this machine, or let go of the cluster."""
+        self._closed = True
         self._client.close()
         if self._cluster:
             self._cluster.close()
@@ -156,4 +173,18 @@ class Dask:
             state="Each target is as its own journal says. "
             + (f"Workers may still act on those under way: {names}." if names else "None was under way."),
             safe_next="See that the scheduler runs; then run the same command again: it looks at each target first.",
+        )
+
+    def _require_a_worker(self) -> None:
+        if self._client.scheduler_info(n_workers=0)["n_workers"]:
+            self._without_since = None
+            return
+        self._without_since = self._without_since or monotonic()
+        if monotonic() - self._without_since < NO_WORKER:
+            return
+        raise AdapterError(
+            f"The scheduler has had no worker for {NO_WORKER} s.",
+            where=self._address,
+            state="Each target is as its own journal says. Nobody acts on any for this command.",
+            safe_next="Start a worker; then run the same command again: it looks at each target first.",
         )

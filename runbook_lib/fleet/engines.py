@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import sleep
 from typing import Any, Protocol
 
+from runbook_lib.errors import AdapterError
 from runbook_lib.fleet.child import Task, bring
 
 
@@ -33,7 +34,7 @@ class Engine(Protocol):
         """Have a task begun as soon as there is room.
 
         Raises:
-            AdapterError: The engine itself is gone.
+            AdapterError: The engine itself is gone, or was closed.
         """
 
     def ended(self, seconds: float) -> list[Ended]:
@@ -55,9 +56,16 @@ class Pool:
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fleet")
         self._tasks: dict[Future[Any], Task] = {}
+        self._closed = False
 
     def submit(self, task: Task) -> None:
-        """Have a task begun as soon as there is room."""
+        """Have a task begun as soon as there is room.
+
+        Raises:
+            AdapterError: The pool was closed.
+        """
+        if self._closed:
+            raise closed(task)
         self._tasks[self._pool.submit(bring, task)] = task
 
     def ended(self, seconds: float) -> list[Ended]:
@@ -70,7 +78,19 @@ class Pool:
 
     def close(self) -> None:
         """Wait for what is under way; what has not begun is let go."""
+        self._closed = True
         self._pool.shutdown(cancel_futures=True)
+        self._tasks = {future: task for future, task in self._tasks.items() if not future.cancelled()}
+
+
+def closed(task: Task) -> AdapterError:
+    """The error of an engine that was closed and is handed a task. Pure."""
+    return AdapterError(
+        "This engine was closed, so it begins nothing.",
+        where=task.target,
+        state="Nothing was begun on this target.",
+        safe_next="Run the same command again: it looks at each target first.",
+    )
 
 
 def _error(future: Future[Any]) -> str:

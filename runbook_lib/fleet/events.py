@@ -103,6 +103,14 @@ class Walking(Fact, kind="fleet-walking", timeline="{action} with {engine}, proc
 
 
 @dataclass(frozen=True)
+class Interrupted(Fact, kind="fleet-interrupted", timeline="{signal}: no other target begins; waits for {targets}"):
+    """A signal asked the process that walks to end; it waits for the targets under way, and asks their steps to end."""
+
+    signal: str
+    targets: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Lost(Fact, kind="fleet-lost", timeline="{target}: {why}", milestone="{target}: its worker was lost"):
     """Whoever acted on a target ended without a word; its journal and a probe decide what is next."""
 

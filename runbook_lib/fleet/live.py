@@ -48,19 +48,22 @@ def _lines(run: FleetRun, dashboard: str) -> Callable[[], object]:
     """Print a line for each target whose state changed, and for each request."""
     if dashboard:
         print(f"Dask: {dashboard}", flush=True)
-    known: dict[str, str] = {name: each.word for name, each in run.standings().items()}
-    requested = [run.state.request]
+    known = {name: (each.word, bool(each.waits_since)) for name, each in run.standings().items()}
+    requested, interrupted = [run.state.request], [run.state.interrupted]
 
     def line() -> None:
         if run.state.request != requested[-1]:
             requested.append(run.state.request)
             print(f"{run.state.opened['fleet']}: {requested[-1]} requested", flush=True)
+        if run.state.interrupted != interrupted[-1]:
+            interrupted.append(run.state.interrupted)
+            print(terminal.wrapped(f"Interrupted by {interrupted[-1]}: {board.ENDING}"), flush=True)
         for name, each in run.standings().items():
-            if known[name] != each.word:
-                known[name] = each.word
-                why = (
-                    f": {terminal.cut(redact(each.reason), LONGEST)}" if each.word in board.ATTENTION and each.reason else ""
-                )
+            now = each.word, bool(each.waits_since)
+            if known[name] != now:
+                known[name] = now
+                named = each.reason and (each.word in board.ATTENTION or each.waits_since)
+                why = f": {terminal.cut(redact(each.reason), LONGEST)}" if named else ""
                 print(terminal.wrapped(f"{name}: {each.word}{why}"), flush=True)
 
     return line

@@ -40,6 +40,7 @@ class Standing:
     ended: datetime | None = None
     pending: int = 0  # items of cleanup
     touched: bool = False  # whether a step has an effect there
+    waits_since: datetime | None = None  # that a lock is waited for, which `reason` names; None where none is
     stopped: bool = False  # whether, of a target that was begun, the process that acted there last journaled why it ended
 
     @property
@@ -60,14 +61,14 @@ def standing_of(target: str, events: Sequence[Event]) -> Standing:
     latest = shown[-1].data["shown"] if shown else []
     began = next((event.time for event in events if event.kind == "started"), None)
     outcome = next((event for event in reversed(events) if event.kind == "outcome"), None)
-    word = _word(state, events)
+    word, waits = _word(state, events), _waits(events)
     return Standing(
         target,
         word,
         step=next((each.title for each in reversed([*state.steps.values()])), ""),
         done=sum(each.is_done for each in state.steps.values()),
         of=len(state.previews[state.previewed]) if state.previewed else 0,
-        reason=_reason(word, state, events),
+        reason=f"waits for {'; '.join(waits[-1].data['blockers']) or 'a lock'}" if waits else _reason(word, state, events),
         digest=state.previewed,
         loses=tuple(line for preview in latest for line in preview["loses"]),
         rows=max((int(preview["volumes"].get("rows", 0)) for preview in latest), default=0),
@@ -76,6 +77,7 @@ def standing_of(target: str, events: Sequence[Event]) -> Standing:
         ended=outcome.time if outcome and state.outcome else None,
         pending=len(state.pending),
         touched=any(each.begun_here for each in state.steps.values()),
+        waits_since=waits[0].time if waits else None,
         stopped=word == "begun"
         and next((event.kind in ENDS for event in reversed(events) if event.kind in (*ACTED, *ENDS)), False),
     )
@@ -92,6 +94,17 @@ def _word(state: RunState, events: Sequence[Event]) -> Word:
     return found.get(status, status)  # type: ignore[arg-type]  # the others are called as the outcome is
 
 
+def _waits(events: Sequence[Event]) -> list[Event]:
+    """Return the tries to get a lock since the last event of another kind, without those of requests."""
+    found = list[Event]()
+    for event in reversed(events):
+        if event.kind == "waiting":
+            found.insert(0, event)
+        elif event.kind != "steered":
+            break
+    return found
+
+
 def _reason(word: Word, state: RunState, events: Sequence[Event]) -> str:
     """Return the reason of the state, in a line."""
     if word == "previewed":
@@ -101,9 +114,5 @@ def _reason(word: Word, state: RunState, events: Sequence[Event]) -> str:
         return cause(str(stops[-1])) if stops else str(state.outcome["summary"]) if state.outcome else ""
     if state.outcome:
         return str(state.outcome["summary"])
-    about = (*ACTED, *ENDS, "progress", "waiting")
-    latest = next((event for event in reversed(events) if event.kind in about), events[0])
-    if latest.kind == "waiting":
-        return f"waits for {'; '.join(latest.data['blockers']) or 'a lock'}"
     failed = [each.error for each in state.steps.values() if each.error]
     return cause(failed[-1]) if failed else ""

@@ -17,13 +17,15 @@ from runbook_lib.fleet import FleetRun, archive, digest_of, outcome, shared
 from runbook_lib.fleet.child import Action, Task
 from runbook_lib.fleet.engines import Ended, Engine
 from runbook_lib.fleet.outcome import Outcome
-from runbook_lib.fleet.standing import DONE, FAILED, SETTLED
+from runbook_lib.fleet.standing import DONE, FAILED, SETTLED, Standing
 from runbook_lib.journal import Journal
 from runbook_lib.journal.control import Request, request_control
 from runbook_lib.journal.folder import RunFolder
 
 TRIES = 3  # how often a target whose worker was lost is looked at again
 LOOK = 0.5  # seconds between two looks at what was requested
+LONG_WAIT = 10  # seconds for a lock, after which a target leaves room for another of its server
+ROOM = 2  # times `at_once`: targets of a server under way, with those that wait for a lock
 
 Watch = Callable[[], object]  # is called whenever something may have changed
 
@@ -232,12 +234,12 @@ class _Round:
                     self._begin(pending)
                 if stopped and not self._under_way:
                     return stopped
+                self._heed()
                 for ended in self.engine.ended(LOOK):
                     del self._under_way[ended.task.target]
                     self._walk.ended.add(ended.task.target)
                     if self._must_look_again(ended):
                         pending.append(ended.task.target)
-                self._pass_on()
                 self._walk.watch()
         except AdapterError as error:
             for name in self._under_way:
@@ -262,14 +264,17 @@ class _Round:
         return self._walk.too_many_failed()
 
     def _begin(self, pending: list[str]) -> None:
-        """Hand in as many targets as their servers have room for."""
-        state, at_once = self.run.state, self.run.fleet.at_once
-        busy = Counter(state.targets[name]["server"] for name in self._under_way)
+        """Hand in as many targets as their servers have room for; those that wait long for a lock leave room for others."""
+        state, at_once, standings = self.run.state, self.run.fleet.at_once, self.run.standings()
+        waiting = {name for name in self._under_way if _waits_long(standings[name])}
+        under_way = Counter(state.targets[name]["server"] for name in self._under_way)
+        busy = Counter(state.targets[name]["server"] for name in self._under_way if name not in waiting)
         for name in [*pending]:
             server = state.targets[name]["server"]
-            if busy[server] < at_once and not self._is_held(name):
+            if busy[server] < at_once and under_way[server] < ROOM * at_once and not self._is_held(name):
                 self.engine.submit(task := self._task(name))
                 busy[server] += 1
+                under_way[server] += 1
                 pending.remove(name)
                 self._under_way[name] = task
 
@@ -316,6 +321,12 @@ class _Round:
             self._walk.given_up.add(name)
         return self._tries[name] < TRIES
 
+    def _heed(self) -> None:
+        """Pass requests on, and journal once that a signal asks this process to end."""
+        if self._walk.signal and self.run.state.interrupted != self._walk.signal:
+            self.run.journal.append("fleet-interrupted", signal=self._walk.signal, targets=[*self._under_way])
+        self._pass_on()
+
     def _pass_on(self) -> None:
         """Have the steps under way pause, resume or abort with the fleet; one that cannot yet is asked again."""
         request: Request = "abort" if self._walk.signal else self.run.state.request
@@ -331,3 +342,7 @@ class _Round:
             with suppress(PreconditionError):  # nothing acts there now, or not in batches
                 request_control(child, Journal(child.journal_path), request, self.run.state.approved_by)
                 self._passed_on[name] = request, step
+
+
+def _waits_long(each: Standing) -> bool:
+    return bool(each.waits_since and (datetime.now(UTC) - each.waits_since).total_seconds() > LONG_WAIT)

@@ -1,6 +1,7 @@
 """Pause, resume and abort: what is requested of the step that acts, through a file of the run folder, and how it hears."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,14 +59,17 @@ BETWEEN_LOOKS = 0.5  # seconds while it is paused
 
 
 def request_control(folder: RunFolder, journal: Journal, request: Request, by: str) -> str:
-    """Have the step that acts now pause, resume or abort, before its next part or where it is; returns its title.
+    """Have the step that acts or waits now pause, resume or abort, before its next part or try; returns its title.
 
     Changes the run folder.
 
     Raises:
         PreconditionError: Nothing of the run acts now, or what acts does not work in batches.
     """
-    acting = [step for step in replay(journal.events()).steps.values() if step.status == "started"]
+    events = [event for event in journal.events() if event.kind != "steered"]
+    acting = [(step.name, step.title) for step in replay(events).steps.values() if step.status == "started"]
+    if not acting and events[-1].kind == "waiting":  # for a lock, before it begins
+        acting = [(events[-1].data["step"], events[-1].data["step"])]
     if not acting or not folder.held_by():
         raise PreconditionError(
             "No step of this run acts now.",
@@ -73,16 +77,16 @@ def request_control(folder: RunFolder, journal: Journal, request: Request, by: s
             state="Nothing was changed.",
             safe_next=f"Look at `runbook status {folder.path}`; to resume the run: `runbook run {folder.path}`.",
         )
-    step = acting[-1]
-    if not ControlFile(folder.path, step.name).request(request):
+    name, title = acting[-1]
+    if not ControlFile(folder.path, name).request(request):
         raise PreconditionError(
-            f"“{step.title}” acts now, and is not at work in batches.",
+            f"“{title}” acts now, and is not at work in batches.",
             where=str(folder.path),
             state="Nothing was changed; the step continues.",
             safe_next="Wait for it, or try again once it reports its first batch.",
         )
-    journal.append("steered", step=step.name, wanted=request, by=by)
-    return step.title
+    journal.append("steered", step=name, wanted=request, by=by)
+    return title
 
 
 class ControlFile:
@@ -140,13 +144,14 @@ class Control:
         self.step = step
         self._file, self._reporter = ControlFile(folder, step), reporter
         self._listens = self._paused = False
+        self._thread = 0  # which listens
         self._come, self._unit = (0, 0), "rows"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Can be paused, resumed and aborted while the block runs. Changes the run folder."""
         with self._file.opened():
-            self._listens = True
+            self._listens, self._thread = True, threading.get_ident()
             try:
                 yield
             finally:
@@ -165,6 +170,16 @@ class Control:
         """Journal how far the step has come; a total of 0 is not known."""
         self._come, self._unit = (done, total), unit
         self._reporter().progress(done, total, text, unit)
+
+    def waiting(self, blockers: Sequence[object]) -> None:
+        """Journal who was in the way of a lock, between two tries to get it.
+
+        Raises:
+            Declined: The step is to end here; a thread that only watches does not hear of it.
+        """
+        self._reporter().waiting(blockers)
+        if threading.get_ident() == self._thread:
+            self.must_pause()
 
     def heed(self) -> None:
         """Wait while the step is paused.

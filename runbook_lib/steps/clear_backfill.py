@@ -248,7 +248,8 @@ class ClearBackfill(BackfillStep):
 
     def await_target(self) -> None:
         """Wait while a session blocks reads of the table. Read-only."""
-        await_readable(self.context.adapters.postgres.connect, self.table, self.reporter.waiting)
+        with self.control.listening():
+            await_readable(self.context.adapters.postgres.connect, self.table, self.control.waiting)
 
     def probe(self) -> Probe:
         """Report whether anything is left to clear, and whether this run began. Read-only."""
@@ -411,7 +412,7 @@ class ClearBackfill(BackfillStep):
 
         return Progress(
             cleared,
-            self.reporter.waiting,
+            self.control.waiting,
             lambda item, text: self.reporter.open_cleanup(self._kept(item), text),
             lambda item: self.reporter.close_cleanup(self._kept(item)),
         )

@@ -241,7 +241,10 @@ class RemoveColumns(Step):
 
     def await_target(self) -> None:
         """Wait while a session blocks reads of the table. Read-only."""
-        await_readable(self.context.adapters.postgres.connect, identifier(self.context.plan.database), self.reporter.waiting)
+        with self.control.listening():
+            await_readable(
+                self.context.adapters.postgres.connect, identifier(self.context.plan.database), self.control.waiting
+            )
 
     def probe(self) -> Probe:
         """Report whether the columns exist, and what this run did to them. Read-only."""

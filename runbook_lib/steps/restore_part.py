@@ -151,7 +151,8 @@ class RestorePart(Step):
 
     def await_target(self) -> None:
         """Wait while a session blocks reads of the table. Read-only."""
-        await_readable(self.context.adapters.postgres.connect, sql.Identifier(*self._table), self.reporter.waiting)
+        with self.control.listening():
+            await_readable(self.context.adapters.postgres.connect, sql.Identifier(*self._table), self.control.waiting)
 
     def probe(self) -> Probe:
         """Report whether rows are missing and whether this run began. Read-only but for a temporary table of its session."""
