@@ -23,6 +23,7 @@ from runbook_lib.journal.control import Request, request_control
 from runbook_lib.journal.folder import RunFolder
 
 TRIES = 3  # how often a target whose worker was lost is looked at again
+NAMED = 10  # targets that failed, in an outcome
 LOOK = 0.5  # seconds between two looks at what was requested
 
 Watch = Callable[[], object]  # is called whenever something may have changed
@@ -105,11 +106,13 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
             for number, wave in enumerate(state.waves, 1):
                 names = [name for name in wave if name in state.ready and (not only or name in only)]
                 if [name for name in names if run.standing(name).word not in SETTLED]:
-                    if stopped := shared.blocked(run.fleet.shared, names, run.standings()):
+                    round_ = _Round(walk, "apply", state.ready)
+                    stopped = round_.must_stop() or shared.blocked(run.fleet.shared, names, run.standings())
+                    if stopped:
                         break
                     run.journal.append("wave-started", number=number, count=len(names))
                     begun = monotonic()
-                    stopped = _Round(walk, "apply", state.ready).walk(names)
+                    stopped = round_.walk(names)
                     failed = len([name for name in names if name in walk.failed])
                     seconds = round(monotonic() - begun, 3)
                     run.journal.append("wave-ended", number=number, count=len(names), failed=failed, seconds=seconds)
@@ -157,7 +160,8 @@ def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
 
 def _ended(walk: _Walk, stopped: str) -> Outcome:
     run = walk.run
-    by_failures = bool(stopped) and stopped == walk.too_many_failed()
+    by_failures = bool(stopped) and walk.by_failures
+    stopped = walk.too_many_failed() if by_failures else stopped  # those under way may have failed since
     found = outcome.of(run.state, run.standings(), stopped, by_failures=by_failures)
     run.journal.append("fleet-outcome", status=found.status, summary=found.summary, exit_code=found.exit_code)
     archive.write(run)
@@ -174,6 +178,7 @@ class _Walk:
     ended: set[str] = field(default_factory=set)  # the targets that ended in this walk, of which failures are counted
     given_up: set[str] = field(default_factory=set)  # those whose workers were lost too often
     signal: str = ""  # the name of the signal that asked this process to end
+    by_failures: bool = False  # whether no other target is begun because too many failed
 
     @property
     def failed(self) -> list[str]:
@@ -186,7 +191,10 @@ class _Walk:
         failed, most = self.failed, self.run.fleet.max_failures
         if shared.NAME in failed:
             return "what all targets share could not be rolled back"
-        return f"{len(failed)} targets failed, and max_failures is {most}" if len(failed) > most else ""
+        if len(failed) <= most:
+            return ""
+        names = ", ".join(failed[:NAMED]) + (f" and {len(failed) - NAMED} more" if len(failed) > NAMED else "")
+        return f"{len(failed)} target{'s' * (len(failed) != 1)} failed ({names}), and max_failures is {most}"
 
 
 @contextmanager
@@ -259,7 +267,9 @@ class _Round:
             return ""
         if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
             return f"its deadline of {fleet.deadline} s has passed"
-        return self._walk.too_many_failed()
+        failures = self._walk.too_many_failed()
+        self._walk.by_failures = bool(failures)
+        return failures
 
     def _begin(self, pending: list[str]) -> None:
         """Hand in as many targets as their servers have room for."""
