@@ -129,7 +129,7 @@ class Fleet(Model):
     server: str | None = None
     """The server of a target, as "{target.host}", for `at_once`; else its libpq service."""
     canaries: list[str] = []
-    """Targets of a first wave of their own, by name."""
+    """Targets of a first wave of their own, by name; no other target begins before one of them is rolled back."""
     waves: Annotated[list[Annotated[int | str, AfterValidator(_wave)]], AfterValidator(_ends_with_the_rest)] = [REST]
     """The size of each wave, as [1, 5 %, 25 %, rest]; a share counts all targets but the canaries, rounded up."""
     at_once: Annotated[int, Field(gt=0, le=64)] = 2

@@ -25,7 +25,7 @@ from runbook_lib.fleet import events as _events  # noqa: F401 - declares what th
 from runbook_lib.fleet import shared
 from runbook_lib.fleet.members import targets, written
 from runbook_lib.fleet.standing import SETTLED, Standing, standing_of
-from runbook_lib.fleet.waves import first_alone, waves
+from runbook_lib.fleet.waves import CANARIES, first_alone, waves
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.event import Event
@@ -55,6 +55,7 @@ class FleetState:
     undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
     request: Request = "resume"  # what was asked for last: pause, resume or abort
     soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
+    waived: Mapping[str, str] = field(default_factory=dict)  # a rule of the fleet -> the reason
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
     outcome: Mapping[str, Any] | None = None
     walked: bool = False  # whether the targets were begun to be rolled back
@@ -99,6 +100,8 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "fleet-approved":
                 before = {name: each for name, each in state.ready.items() if name not in held.get(data["digest"], {})}
                 state = replace(state, approved=data["digest"], approved_before=before, approved_by=data["by"])
+            case "fleet-waived":
+                state = replace(state, waived={**state.waived, data["name"]: data["reason"]})
             case "fleet-undo-approved":
                 state = replace(state, undo=data["digest"], undone_by=data["digests"])
             case "fleet-requested":
@@ -180,9 +183,16 @@ class FleetRun:
     def waive(self, text: str, by: str) -> None:
         """Record a waiver, "NAME: REASON", in the run of each target that is not done.
 
+        The name `canaries` lets other targets begin though no canary is rolled back; the fleet's own journal keeps that.
+
         Raises:
             ParametersError: A target has no such check or step, or the reason is too short; nothing was waived.
         """
+        if self.filed.canaries and text.partition(":")[0].strip() == CANARIES:
+            name, reason = named_reason(text, [CANARIES])
+            require_reason(reason, f"The reason for waiving {name}", "Nothing was waived.")
+            self.journal.append("fleet-waived", name=name, reason=reason, by=by)
+            return
         with self._open(by) as runs:
             named = {name: named_reason(text, run.waivable()) for name, run in runs.items()}
             for name, (of, reason) in named.items():
@@ -289,6 +299,7 @@ def open_new(
         **about,
         targets=children,
         waves=in_waves,
+        canaries=fleet.canaries,
         clock=elapsed.here(),
     )
     return run

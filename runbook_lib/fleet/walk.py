@@ -16,7 +16,7 @@ from runbook_lib.errors import AdapterError, Declined, PreconditionError
 from runbook_lib.fleet import FleetRun, archive, digest_of, outcome, shared
 from runbook_lib.fleet.child import Action, Task
 from runbook_lib.fleet.engines import Ended, Engine
-from runbook_lib.fleet.outcome import Outcome
+from runbook_lib.fleet.outcome import Outcome, untried
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED
 from runbook_lib.journal import Journal
 from runbook_lib.journal.control import Request, request_control
@@ -108,6 +108,7 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
                 if [name for name in names if run.standing(name).word not in SETTLED]:
                     round_ = _Round(walk, "apply", state.ready)
                     stopped = round_.must_stop() or shared.blocked(run.fleet.shared, names, run.standings())
+                    stopped = stopped or _no_canary(run, names)
                     if stopped:
                         break
                     run.journal.append("wave-started", number=number, count=len(names))
@@ -137,6 +138,16 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
                 stopped = shared.blocked(run.fleet.shared, names, run.standings(), undo=True)
                 stopped = stopped or _Round(walk, "undo", digests).walk(names)
         return _ended(walk, stopped)
+
+
+def _no_canary(run: FleetRun, wave: Sequence[str]) -> str:
+    """Why a wave must not begin because no canary is rolled back, "" where it may. Read-only."""
+    standings = run.standings()
+    canaries = untried(run.state, standings)
+    if not canaries or not {*wave} - {*canaries, shared.NAME}:
+        return ""
+    found = ", ".join(f"{name} is {standings[name].word}" for name in canaries)
+    return f"no canary is rolled back: {found}"
 
 
 def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:

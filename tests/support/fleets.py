@@ -75,3 +75,29 @@ def acted(run: FleetRun, name: str) -> tuple[datetime, datetime]:
     """When the first step of a target began, and when its run had an outcome."""
     times = [event.time for event in events(run, name) if event.kind in ("started", "outcome")]
     return times[0], times[-1]
+
+
+class Exports:
+    """Has the plan check another table of each target, which no step changes: what a test spoils it can also fix."""
+
+    CHECK = "exports-empty"
+
+    def __init__(self, shops: Tenants, *, at_the_end: bool = True) -> None:
+        """`at_the_end`: whether the check is one of the rollback's own."""
+        self.shops = shops
+        for name in shops.names:
+            shops.execute(name, "CREATE TABLE exports (id bigint PRIMARY KEY)")
+        plan = yaml.safe_load((shops.root / "plan.yaml").read_text())
+        about = {"title": "No export is left", "sql": "SELECT count(*) FROM exports", "equals": 0}
+        plan["checks"][self.CHECK] = {"kind": "sql", **about}
+        if at_the_end:
+            plan["types"]["full"]["checks"].append(self.CHECK)
+        (shops.root / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+
+    def spoil(self, *names: str) -> None:
+        for name in names:
+            self.shops.execute(name, "INSERT INTO exports VALUES (1)")
+
+    def fix(self, *names: str) -> None:
+        for name in names:
+            self.shops.execute(name, "DELETE FROM exports")
