@@ -141,7 +141,7 @@ class Fleet(Model):
     shared: Shared | None = None
     """What all targets share."""
     deadline: Seconds | None = None
-    """Seconds from the begin of the run after which no target is begun any more."""
+    """Seconds from `runbook fleet run` after which no target is begun any more; after a kill they are counted on."""
 
     @model_validator(mode="after")
     def _template_or_files(self) -> Self:

@@ -45,6 +45,7 @@ class FleetState:
 
     opened: Mapping[str, Any]
     began: datetime  # when the targets were begun to be rolled back; before that, when the run was opened
+    deadline_from: datetime | None = None  # from when the deadline counts; None where the next walk begins to count
     previews: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # digest of digests -> target -> digest
     choices: Mapping[str, str] = field(default_factory=dict)  # of a person, in place of the fleet file's
     held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
@@ -109,12 +110,14 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "soaked":
                 state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
             case "fleet-walking":
-                began = state.began if data["action"] != "apply" or state.walked else event.time
-                state = replace(state, outcome=None, began=began, walked=state.walked or data["action"] == "apply")
+                if data["action"] == "apply":
+                    began = state.began if state.walked else event.time
+                    state = replace(state, began=began, walked=True, deadline_from=state.deadline_from or event.time)
+                state = replace(state, outcome=None)
             case "fleet-lost":
                 state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
             case "fleet-outcome":
-                state = replace(state, outcome=data)
+                state = replace(state, outcome=data, deadline_from=None)
     return state
 
 

@@ -105,7 +105,7 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
             stopped = ""
             for number, wave in enumerate(state.waves, 1):
                 names = [name for name in wave if name in state.ready and (not only or name in only)]
-                if [name for name in names if run.standing(name).word not in SETTLED]:
+                if open_ := [name for name in names if run.standing(name).word not in SETTLED]:
                     round_ = _Round(walk, "apply", state.ready)
                     stopped = round_.must_stop() or shared.blocked(run.fleet.shared, names, run.standings())
                     stopped = stopped or _no_canary(run, names)
@@ -117,7 +117,8 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
                     failed = len([name for name in names if name in walk.failed])
                     seconds = round(monotonic() - begun, 3)
                     run.journal.append("wave-ended", number=number, count=len(names), failed=failed, seconds=seconds)
-                    stopped = stopped or (_soaked(walk, number, names) if number < len(state.waves) else "")
+                if not stopped and number < len(state.waves) and (open_ or number not in state.soaked):
+                    stopped = _soaked(walk, number, names)
                 if stopped:
                     break
             return _ended(walk, stopped)
@@ -153,7 +154,8 @@ def _no_canary(run: FleetRun, wave: Sequence[str]) -> str:
 def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
     """Wait after a wave, then check its targets again; returns why no other wave is begun, "" where one may be."""
     run, soak = walk.run, walk.run.fleet.soak
-    if soak is None:
+    done = [name for name in names if run.standing(name).word in DONE]
+    if soak is None or not done:
         return ""
     round_, begun = _Round(walk, "check", {}), monotonic()
     while monotonic() - begun < soak.seconds:
@@ -161,9 +163,8 @@ def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
             return stopped
         sleep(min(LOOK, soak.seconds))
         walk.watch()
-    done = [name for name in names if run.standing(name).word in DONE]
     if soak.checks:
-        round_.walk(done)
+        round_.walk([name for name in done if name != shared.NAME])  # the checks are those of the targets' type
     failed = {name: each.reason for name, each in run.standings().items() if name in done and each.word not in DONE}
     run.journal.append("soaked", number=number, seconds=round(monotonic() - begun, 3), failed=failed)
     return round_.must_stop()
@@ -276,7 +277,8 @@ class _Round:
             return "it was aborted on request"
         if self.action == "undo":
             return ""
-        if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
+        begun = state.deadline_from or state.began
+        if fleet.deadline and (datetime.now(UTC) - begun).total_seconds() > fleet.deadline:
             return f"its deadline of {fleet.deadline} s has passed"
         failures = self._walk.too_many_failed()
         self._walk.by_failures = bool(failures)

@@ -1,13 +1,16 @@
 """How a fleet keeps to its file: canaries, waves, failures, soak, deadline, and targets of one server at once."""
 
+from datetime import UTC, datetime
+
 import pytest
+import yaml
 
 from runbook_lib.errors import ParametersError
 from runbook_lib.fleet import board, walk
 from runbook_lib.fleet.engines import Engine
-from runbook_lib.rehearsal.tenants import Tenants
+from runbook_lib.rehearsal.tenants import SERVICE, Tenants
 
-from ...support.fleets import Acts, Exports, Gates, acted, facts, words
+from ...support.fleets import Acts, Exports, Gates, acted, events, facts, words
 from .conftest import Planned
 
 pytestmark = pytest.mark.newest
@@ -84,3 +87,91 @@ def test_a_canary_that_failed_stops_the_fleet_whatever_may_fail(shops: Tenants, 
 
     exports.fix("t001")
     assert walk.apply(run, engine).status == "finished"
+
+
+def test_a_wave_must_pass_its_checks_after_the_soak(shops: Tenants, planned: Planned, engine: Engine) -> None:
+    exports = Exports(shops, at_the_end=False)
+    run = planned(waves=[1, 1, "rest"], soak={"seconds": 0, "checks": [Exports.CHECK]})
+    exports.spoil("t002")
+
+    ended = walk.apply(run, engine)
+
+    assert [set(each["failed"]) for each in facts(run, "soaked")] == [set(), {"t002"}]
+    assert (ended.status, words(run)["t003"]) == ("stopped by failures", "previewed")
+    assert "1 target failed (t002)" in ended.summary
+
+    exports.fix("t002")
+    assert walk.apply(run, engine).status == "finished"
+    assert [(each["number"], set(each["failed"])) for each in facts(run, "soaked")][2:] == [(2, set())]
+
+
+def test_a_soak_that_was_cut_off_is_made_again(planned: Planned, engine: Engine) -> None:
+    run = planned(targets={"list": ["t001", "t002"]}, waves=[1, "rest"], soak={"seconds": 1})
+
+    def cut_off() -> None:
+        if facts(run, "wave-ended"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        walk.apply(run, engine, watch=cut_off)
+    assert walk.apply(run, engine).status == "finished"
+
+    kinds = [event.kind for event in events(run)]
+    assert kinds.count("soaked") == 1
+    assert kinds.index("wave-ended") < kinds.index("soaked") < len(kinds) - kinds[::-1].index("wave-started")
+
+
+def test_an_abort_ends_a_soak(planned: Planned, engine: Engine) -> None:
+    run = planned(targets={"list": ["t001", "t002"]}, waves=[1, "rest"], soak={"seconds": 600})
+
+    ended = walk.apply(run, engine, watch=Acts((lambda: facts(run, "wave-ended"), lambda: run.request("abort", "Kim"))))
+
+    assert (ended.status, ended.summary) == ("mixed", "1 verified, 1 previewed; it was aborted on request")
+
+
+def test_after_the_deadline_no_target_begins(shops: Tenants, planned: Planned, engine: Engine) -> None:
+    gates = Gates(shops)
+    run = planned(targets={"list": ["t001", "t002"]}, at_once=1, deadline=1)
+
+    def has_passed() -> bool:
+        return gates.reached("t001") and (datetime.now(UTC) - run.state.began).total_seconds() > 1
+
+    ended = walk.apply(run, engine, watch=Acts((has_passed, gates.open)))
+
+    assert (ended.status, ended.exit_code) == ("mixed", 4)
+    assert ended.summary == "1 verified, 1 previewed; its deadline of 1 s has passed"
+    assert not gates.reached("t002")
+
+    assert walk.apply(run, engine).status == "finished"  # whoever repeats the command has it count anew
+
+
+def test_a_deadline_counts_on_after_a_kill(planned: Planned, engine: Engine) -> None:
+    run = planned(targets={"list": ["t001"]}, deadline=600)
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            walk.apply(run, engine, watch=killed)
+    first = next(event.time for event in events(run) if event.kind == "fleet-walking" and event.data["action"] == "apply")
+
+    assert run.state.deadline_from == first
+
+
+def test_each_server_has_as_many_targets_at_once(shops: Tenants, planned: Planned, engine: Engine) -> None:
+    gates, services = Gates(shops), shops.service_file.read_text()
+    shops.service_file.write_text("".join(services.replace(f"[{SERVICE}]", f"[{name}]") for name in ("east", "west")))
+    template = yaml.safe_load((shops.root / "template.yaml").read_text())
+    template["database"]["service"] = "{target.host}"
+    (shops.root / "template.yaml").write_text(yaml.safe_dump(template))
+    hosts = {"t001": "east", "t002": "east", "t003": "west"}
+    listed = [{"name": name, "labels": {"host": host}} for name, host in hosts.items()]
+    run = planned(targets={"list": listed}, server="{target.host}", at_once=1)
+
+    ended = walk.apply(run, engine, watch=Acts((lambda: gates.reached("t001", "t003"), gates.open)))
+
+    assert ended.status == "finished", ended
+    (one, two, other) = (acted(run, name) for name in hosts)
+    assert one[1] <= two[0], "two targets of one server were under way at once"
+    assert max(one[0], other[0]) < min(one[1], other[1]), "two servers did not act at once"
