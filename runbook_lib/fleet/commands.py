@@ -206,8 +206,9 @@ def report(folder: Path, as_json: bool) -> None:
 @operator_option
 @json_option
 def pause(folder: Path, operator: str, as_json: bool) -> None:
-    """Begin no other target and pause the steps under way, until `resume`."""
-    _request(folder, "pause", operator, "no other target begins; steps under way pause before their next batch", as_json)
+    """Begin no other target or step and pause the steps under way, until `resume`."""
+    said = "no other target or step begins; steps under way pause before their next batch"
+    _request(folder, "pause", operator, said, as_json)
 
 
 @fleet.command(epilog=_with_example("runbook fleet resume FLEET"))
@@ -224,8 +225,9 @@ def resume(folder: Path, operator: str, as_json: bool) -> None:
 @operator_option
 @json_option
 def abort(folder: Path, operator: str, as_json: bool) -> None:
-    """Begin no other target and end the steps under way before their next batch."""
-    _request(folder, "abort", operator, "no other target begins; steps under way end before their next batch", as_json)
+    """Begin no other target or step and end the steps under way before their next batch."""
+    said = "no other target or step begins; steps under way end before their next batch"
+    _request(folder, "abort", operator, said, as_json)
 
 
 def _decided(run: FleetRun, waive: str, take_over: str, operator: str) -> None:

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 
 from runbook_lib.errors import AdapterError, Declined, PreconditionError
 from runbook_lib.fleet import FleetRun, archive, digest_of, outcome, shared
-from runbook_lib.fleet.child import Action, Task
+from runbook_lib.fleet.child import Action, Task, requests
 from runbook_lib.fleet.engines import Ended, Engine
 from runbook_lib.fleet.outcome import Outcome, untried
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED
@@ -240,6 +240,7 @@ class _Round:
         self._under_way: dict[str, Task] = {}
         self._tries = Counter[str]()
         self._held = set[str]()  # targets on which other processes act
+        self._asked: dict[str, Request] = {}  # target -> the latest request for the time between its steps
         self._passed_on: dict[str, tuple[Request, str]] = {}  # target -> the latest request, and the step that got it
 
     def walk(self, names: Sequence[str]) -> str:
@@ -253,7 +254,7 @@ class _Round:
                 if stopped and not self._under_way:
                     return stopped
                 for ended in self.engine.ended(LOOK):
-                    del self._under_way[ended.task.target]
+                    self._forget(ended.task.target)
                     self._walk.ended.add(ended.task.target)
                     if self._must_look_again(ended):
                         pending.append(ended.task.target)
@@ -327,7 +328,7 @@ class _Round:
         each = self.run.standing(name)
         answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED), "undo": ("undone", *FAILED, "declined")}
         answered = each.word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back")) or each.stopped
-        if not (ended.lost or ended.error) and answered:
+        if not (ended.lost or ended.error) and (answered or self._request == "abort"):
             return False
         if self._is_held(name):
             return True
@@ -339,13 +340,27 @@ class _Round:
             self._walk.given_up.add(name)
         return self._tries[name] < TRIES
 
+    @property
+    def _request(self) -> Request:
+        return "abort" if self._walk.signal else self.run.state.request
+
+    def _forget(self, name: str) -> None:
+        """Count a target as under way no more; whoever acts on it next knows of no request."""
+        del self._under_way[name]
+        self._asked.pop(name, None)
+        self._passed_on.pop(name, None)
+
     def _pass_on(self) -> None:
-        """Have the steps under way pause, resume or abort with the fleet; one that cannot yet is asked again."""
-        request: Request = "abort" if self._walk.signal else self.run.state.request
-        if request == "resume" and not self._passed_on:
+        """Have the targets under way pause, resume or abort with the fleet: before their next step, and within one that
+        works in batches. One that cannot yet is asked again.
+        """
+        request = self._request
+        if request == "resume" and not self._passed_on and not self._asked:
             return
         standings = self.run.standings()
         for name in self._under_way:
+            if request != self._asked.get(name, "resume") and requests(self.run.child(name)).request(request):
+                self._asked[name] = request
             step = standings[name].step
             known, at = self._passed_on.get(name, ("resume", step))
             if request == known and (at == step or request == "resume"):
