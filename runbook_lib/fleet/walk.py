@@ -248,7 +248,7 @@ class _Round:
         pending, stopped = [name for name in names if self._is_open(name)], ""
         try:
             while pending or self._under_way:
-                stopped = stopped or self.must_stop()
+                stopped = stopped or self.must_stop(bool(pending))
                 if not stopped and (self.run.state.request != "pause" or self.action == "preview"):
                     self._begin(pending)
                 if stopped and not self._under_way:
@@ -267,8 +267,8 @@ class _Round:
             raise
         return stopped
 
-    def must_stop(self) -> str:
-        """Why no other target is begun, "" where one may be."""
+    def must_stop(self, are_pending: bool = True) -> str:
+        """Why no other target is begun, "" where one may be; if none is pending, only what ends those under way counts."""
         state, fleet = self.run.state, self.run.fleet
         if self._walk.signal:
             return f"it was interrupted by {self._walk.signal}"
@@ -276,7 +276,7 @@ class _Round:
             return ""
         if state.request == "abort":
             return "it was aborted on request"
-        if self.action == "undo":
+        if self.action == "undo" or not are_pending:
             return ""
         begun = state.deadline_from or state.began
         if fleet.deadline and (datetime.now(UTC) - begun).total_seconds() > fleet.deadline:

@@ -145,7 +145,8 @@ def test_after_the_deadline_no_target_begins(shops: Tenants, planned: Planned, e
     assert walk.apply(run, engine).status == "finished"  # whoever repeats the command has it count anew
 
 
-def test_a_deadline_counts_on_after_a_kill(planned: Planned, engine: Engine) -> None:
+def test_a_deadline_counts_on_after_a_kill(shops: Tenants, planned: Planned, engine: Engine) -> None:
+    gates = Gates(shops)
     run = planned(targets={"list": ["t001"]}, deadline=600)
 
     def killed() -> None:
@@ -154,6 +155,7 @@ def test_a_deadline_counts_on_after_a_kill(planned: Planned, engine: Engine) -> 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             walk.apply(run, engine, watch=killed)
+    gates.open()
     first = next(event.time for event in events(run) if event.kind == "fleet-walking" and event.data["action"] == "apply")
 
     assert run.state.deadline_from == first
