@@ -22,6 +22,7 @@ from runbook_lib.journal.control import BETWEEN_LOOKS, ControlFile
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
 from runbook_lib.run.lifecycle import Outcome
+from runbook_lib.ui import mirror
 
 SOAK = "soak"  # the round of the checks between waves
 Action = Literal["preview", "apply", "undo", "check"]
@@ -85,6 +86,7 @@ def bring(task: Task) -> None:
         held.enter_context(RunFolder(Path(task.folder).parent).lock())
         run = _opened(task)
         held.callback(run.close_adapters)
+        held.callback(mirror.send, run)  # nothing is written before an approval
         ACTIONS[task.action](run, task)
 
 
@@ -121,6 +123,7 @@ def _apply(run: Run, task: Task) -> None:
         run.approve(task.digest, task.by)
         for name in run.steps:
             heed()
+            mirror.send(run)
             run.expect_looks_after(name)
             engine.apply(run, name)
         lifecycle.verify(run)

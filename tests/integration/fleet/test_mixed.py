@@ -1,5 +1,6 @@
 """A fleet whose targets differ: what retries, waives and takes over them, and both ways to a uniform fleet."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,3 +80,20 @@ def test_a_waiver_is_recorded_in_each_run(shops: Tenants, planned: Planned) -> N
     assert (ended.exit_code, words(run)) == (0, {"t001": "waived", "t002": "verified"})
     for name in shops.names:
         assert facts(run, "waived", name) == [{"name": Exports.CHECK, "reason": reason, "by": "Kim"}]
+
+
+def test_a_target_is_taken_over_from_an_abandoned_fleet(shops: Tenants, planned: Planned, engine: Engine) -> None:
+    exports = Exports(shops)
+    abandoned = planned()
+    exports.spoil("t001")
+    assert walk.apply(abandoned, engine).status == "mixed"
+    exports.fix("t001")
+    run = planned(name="other")
+    assert words(run)["t001"] == "held back"
+
+    taken = runbook("fleet", "plan", run.path, "--take-over", "nobody finishes the first fleet", "--json", *THREADS)
+
+    assert [len(facts(run, "taken-over", name)) for name in shops.names] == [1, 0]
+    assert facts(run, "taken-over", "t001")[0]["run"] == abandoned.child("t001").name
+    ended = runbook("fleet", "run", run.path, "--approve", json.loads(taken.printed)["digest"], *THREADS)
+    assert (ended.exit_code, {*words(run).values()}) == (0, {"verified"}), ended.text
