@@ -23,7 +23,7 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.fleet import events as _events  # noqa: F401 - declares what the journal keeps
 from runbook_lib.fleet import shared
-from runbook_lib.fleet.members import targets, written
+from runbook_lib.fleet.members import named_by, targets, written
 from runbook_lib.fleet.standing import SETTLED, Standing, standing_of
 from runbook_lib.fleet.waves import CANARIES, first_alone, waves
 from runbook_lib.journal import Journal, elapsed
@@ -246,7 +246,11 @@ def open_new(
     register_environment()
     fleet = load_fleet(file)
     found = targets(fleet, file)
-    plan = load_plan(Path(fleet.plan))
+    sources = {each.name: each.source for each in found}
+    with named_by(file, "plan"):
+        plan = load_plan(Path(fleet.plan))
+    with named_by(file, "soak.checks"):
+        require_known(fleet.soak.checks if fleet.soak else (), plan.checks, "a check of the plan")
     _require_shared(fleet, plan, file, [each.name for each in found])
     path = outputs / new_id(incident or "no-incident", f"fleet-{fleet.name}")
     part = path.with_name(f".{path.name}.part")
@@ -256,7 +260,7 @@ def open_new(
         files = {each.name: written(each, folder.write_text) for each in found}
         production = False
         for name, (target, own) in files.items():
-            with _named(file, name, part):
+            with _named(file, name, sources[name], part):
                 production |= load_target(part / target).is_production
                 pair(load_plan(part / own) if own else plan, load_target(part / target), part / target)
         part.rename(path)
@@ -276,7 +280,7 @@ def open_new(
     try:
         for each in found:
             target, own = files[each.name]
-            with _named(file, each.name, path):
+            with _named(file, each.name, each.source, path):
                 made = child(each.name, path / own if own else own_plan, path / target, fleet.type, fleet.option)
                 _choose(made, fleet, operator)
             folder_of = str(made.folder.path.relative_to(path))
@@ -345,7 +349,7 @@ def _choose(run: Run, fleet: Fleet, by: str) -> None:
 
 
 @contextmanager
-def _named(file: Path, target: str, folder: Path) -> Iterator[None]:
+def _named(file: Path, target: str, source: str, folder: Path) -> Iterator[None]:
     """Have an error of a target's files name the fleet file and the target, for those files do not outlast it."""
     try:
         yield
@@ -356,7 +360,7 @@ def _named(file: Path, target: str, folder: Path) -> Iterator[None]:
             what,
             where=f"{located(file)}, {where or f'the target {target}'}",
             state=error.state,
-            safe_next=f"Correct it in the fleet file, its template or its plan. {error.safe_next}",
+            safe_next=f"Correct it in {source}, in the fleet file or in its plan. {error.safe_next}",
         ) from None
 
 
@@ -368,10 +372,13 @@ def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) 
     """
     if shared.NAME in names:
         why = f"a target is called {shared.NAME}, which names what all targets share"
-    elif fleet.shared is None or not (
-        why := shared.problem(plan, fleet, fleet.shared, load_target(Path(fleet.shared.target)))
-    ):
+    elif fleet.shared is None:
         return
+    else:
+        with named_by(file, "shared.target"):
+            target = load_target(Path(fleet.shared.target))
+        if not (why := shared.problem(plan, fleet, fleet.shared, target)):
+            return
     raise ParametersError(
         f"In {located(file)}, {why}.",
         state="Nothing was touched.",
