@@ -151,7 +151,7 @@ ACTIONS = {"preview": _preview, "apply": _apply, "undo": _undo, "check": _check}
 
 def requests(folder: Path) -> ControlFile:
     """The file by which the run in that folder is paused, resumed and aborted between its steps."""
-    return ControlFile(folder.parent, "target")
+    return ControlFile(folder, "between-steps")
 
 
 @contextmanager
