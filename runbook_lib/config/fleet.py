@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from runbook_lib.config.loading import NOT_SHOWN, Model, load
@@ -16,27 +16,39 @@ REST = "rest"
 Seconds = Annotated[int, Field(gt=0)]
 
 
-def _wave(size: int | str) -> int | str:
-    if isinstance(size, int):
+def _wave(size: object) -> object:
+    if isinstance(size, int) and not isinstance(size, bool):
         if size < 1:
             raise ValueError("a wave has at least one target")
         return size
-    share = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", size)
+    share = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", size) if isinstance(size, str) else None
     if size != REST and not (share and 0 < float(share[1]) <= 100):
         raise ValueError("it must be a number of targets, a share as 25 %, or rest")
     return size
 
 
+def _listed(target: object) -> object:
+    if not isinstance(target, str | dict | Member):
+        raise ValueError("it must be a name, in quotes where YAML takes it for something else, or name and labels")
+    return target
+
+
 def _ends_with_the_rest(waves: list[int | str]) -> list[int | str]:
-    if waves[-1] != REST or waves.count(REST) > 1:
+    if waves[-1:] != [REST] or waves.count(REST) > 1:
         raise ValueError("the last wave, and no other, must be rest: so no target is left out")
     return waves
 
 
 def _safe_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
-        raise ValueError("a target's name has letters, digits, _, . and -, at most 63, and begins with a letter or digit")
+        raise ValueError("a name has letters, digits, _, . and -, at most 63, and begins with a letter or digit")
     return name
+
+
+def _without_name(labels: dict[str, str]) -> dict[str, str]:
+    if "name" in labels:
+        raise ValueError("{target.name} is the target's name; call the label something else")
+    return labels
 
 
 def _file(path: str) -> str:
@@ -64,16 +76,18 @@ class Member(Model):
 
     name: Annotated[str, AfterValidator(_safe_name)]
     """Its name, unique in the fleet."""
-    labels: dict[Name, str] = {}
+    labels: Annotated[dict[Name, str], AfterValidator(_without_name)] = {}
     """What else the template fills in, as {target.database}."""
 
 
 class Targets(Model):
     """Which targets the fleet has: exactly one of `list`, `glob` and `query`."""
 
-    list_: Annotated[list[Member | str], Field(min_length=1)] | None = Field(None, alias="list")
+    list_: Annotated[list[Annotated[Member | str, BeforeValidator(_listed)]], Field(min_length=1)] | None = Field(
+        None, alias="list"
+    )
     """Their names, or names with labels."""
-    glob: str | None = None
+    glob: Annotated[str, Field(min_length=1)] | None = None
     """Target files, one a target, as `targets/*.yaml`; they need no template."""
     query: Query | None = None
     """A query of a directory database."""
@@ -129,8 +143,8 @@ class Fleet(Model):
     server: str | None = None
     """The server of a target, as "{target.host}", for `at_once`; else its libpq service."""
     canaries: list[str] = []
-    """Targets of a first wave of their own, by name."""
-    waves: Annotated[list[Annotated[int | str, AfterValidator(_wave)]], AfterValidator(_ends_with_the_rest)] = [REST]
+    """Targets of a first wave of their own, by name; no other target begins before one of them is rolled back."""
+    waves: Annotated[list[Annotated[int | str, BeforeValidator(_wave)]], AfterValidator(_ends_with_the_rest)] = [REST]
     """The size of each wave, as [1, 5 %, 25 %, rest]; a share counts all targets but the canaries, rounded up."""
     at_once: Annotated[int, Field(gt=0, le=64)] = 2
     """How many targets of one server are rolled back at once."""
@@ -141,7 +155,7 @@ class Fleet(Model):
     shared: Shared | None = None
     """What all targets share."""
     deadline: Seconds | None = None
-    """Seconds from the begin of the run after which no target is begun any more."""
+    """Seconds from `runbook fleet run` after which no target is begun any more; after a kill they are counted on."""
 
     @model_validator(mode="after")
     def _template_or_files(self) -> Self:

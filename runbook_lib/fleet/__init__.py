@@ -23,9 +23,9 @@ from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import ParametersError
 from runbook_lib.fleet import events as _events  # noqa: F401 - declares what the journal keeps
 from runbook_lib.fleet import shared
-from runbook_lib.fleet.members import targets, written
+from runbook_lib.fleet.members import named_by, targets, written
 from runbook_lib.fleet.standing import SETTLED, Standing, standing_of
-from runbook_lib.fleet.waves import first_alone, waves
+from runbook_lib.fleet.waves import CANARIES, first_alone, waves
 from runbook_lib.journal import Journal, elapsed
 from runbook_lib.journal.control import Request
 from runbook_lib.journal.event import Event
@@ -45,6 +45,7 @@ class FleetState:
 
     opened: Mapping[str, Any]
     began: datetime  # when the targets were begun to be rolled back; before that, when the run was opened
+    deadline_from: datetime | None = None  # from when the deadline counts; None where the next walk begins to count
     previews: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # digest of digests -> target -> digest
     choices: Mapping[str, str] = field(default_factory=dict)  # of a person, in place of the fleet file's
     held_back: Mapping[str, str] = field(default_factory=dict)  # of the latest preview: target -> why
@@ -55,6 +56,7 @@ class FleetState:
     undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
     request: Request = "resume"  # what was asked for last: pause, resume or abort
     soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
+    waived: Mapping[str, str] = field(default_factory=dict)  # a rule of the fleet -> the reason
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
     outcome: Mapping[str, Any] | None = None
     walked: bool = False  # whether the targets were begun to be rolled back
@@ -100,6 +102,8 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "fleet-approved":
                 before = {name: each for name, each in state.ready.items() if name not in held.get(data["digest"], {})}
                 state = replace(state, approved=data["digest"], approved_before=before, approved_by=data["by"])
+            case "fleet-waived":
+                state = replace(state, waived={**state.waived, data["name"]: data["reason"]})
             case "fleet-undo-approved":
                 state = replace(state, undo=data["digest"], undone_by=data["digests"])
             case "fleet-requested":
@@ -107,15 +111,16 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "soaked":
                 state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
             case "fleet-walking":
-                began = state.began if data["action"] != "apply" or state.walked else event.time
-                walked = state.walked or data["action"] == "apply"
-                state = replace(state, outcome=None, began=began, walked=walked, interrupted="")
+                if data["action"] == "apply":
+                    began = state.began if state.walked else event.time
+                    state = replace(state, began=began, walked=True, deadline_from=state.deadline_from or event.time)
+                state = replace(state, outcome=None, interrupted="")
             case "fleet-interrupted":
                 state = replace(state, interrupted=data["signal"])
             case "fleet-lost":
                 state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
             case "fleet-outcome":
-                state = replace(state, outcome=data)
+                state = replace(state, outcome=data, deadline_from=None)
     return state
 
 
@@ -187,9 +192,16 @@ class FleetRun:
     def waive(self, text: str, by: str) -> None:
         """Record a waiver, "NAME: REASON", in the run of each target that is not done.
 
+        The name `canaries` lets other targets begin though no canary is rolled back; the fleet's own journal keeps that.
+
         Raises:
             ParametersError: A target has no such check or step, or the reason is too short; nothing was waived.
         """
+        if self.filed.canaries and text.partition(":")[0].strip() == CANARIES:
+            name, reason = named_reason(text, [CANARIES])
+            require_reason(reason, f"The reason for waiving {name}", "Nothing was waived.")
+            self.journal.append("fleet-waived", name=name, reason=reason, by=by)
+            return
         with self._open(by) as runs:
             named = {name: named_reason(text, run.waivable()) for name, run in runs.items()}
             for name, (of, reason) in named.items():
@@ -240,7 +252,11 @@ def open_new(
     register_environment()
     fleet = load_fleet(file)
     found = targets(fleet, file)
-    plan = load_plan(Path(fleet.plan))
+    sources = {each.name: each.source for each in found}
+    with named_by(file, "plan"):
+        plan = load_plan(Path(fleet.plan))
+    with named_by(file, "soak.checks"):
+        require_known(fleet.soak.checks if fleet.soak else (), plan.checks, "a check of the plan")
     _require_shared(fleet, plan, file, [each.name for each in found])
     path = outputs / new_id(incident or "no-incident", f"fleet-{fleet.name}")
     part = path.with_name(f".{path.name}.part")
@@ -250,7 +266,7 @@ def open_new(
         files = {each.name: written(each, folder.write_text) for each in found}
         production = False
         for name, (target, own) in files.items():
-            with _named(file, name, part):
+            with _named(file, name, sources[name], part):
                 production |= load_target(part / target).is_production
                 pair(load_plan(part / own) if own else plan, load_target(part / target), part / target)
         part.rename(path)
@@ -270,7 +286,7 @@ def open_new(
     try:
         for each in found:
             target, own = files[each.name]
-            with _named(file, each.name, path):
+            with _named(file, each.name, each.source, path):
                 made = child(each.name, path / own if own else own_plan, path / target, fleet.type, fleet.option)
                 _choose(made, fleet, operator)
             folder_of = str(made.folder.path.relative_to(path))
@@ -296,6 +312,7 @@ def open_new(
         **about,
         targets=children,
         waves=in_waves,
+        canaries=fleet.canaries,
         clock=elapsed.here(),
     )
     return run
@@ -338,7 +355,7 @@ def _choose(run: Run, fleet: Fleet, by: str) -> None:
 
 
 @contextmanager
-def _named(file: Path, target: str, folder: Path) -> Iterator[None]:
+def _named(file: Path, target: str, source: str, folder: Path) -> Iterator[None]:
     """Have an error of a target's files name the fleet file and the target, for those files do not outlast it."""
     try:
         yield
@@ -349,7 +366,7 @@ def _named(file: Path, target: str, folder: Path) -> Iterator[None]:
             what,
             where=f"{located(file)}, {where or f'the target {target}'}",
             state=error.state,
-            safe_next=f"Correct it in the fleet file, its template or its plan. {error.safe_next}",
+            safe_next=f"Correct it in {source}, in the fleet file or in its plan. {error.safe_next}",
         ) from None
 
 
@@ -361,10 +378,13 @@ def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) 
     """
     if shared.NAME in names:
         why = f"a target is called {shared.NAME}, which names what all targets share"
-    elif fleet.shared is None or not (
-        why := shared.problem(plan, fleet, fleet.shared, load_target(Path(fleet.shared.target)))
-    ):
+    elif fleet.shared is None:
         return
+    else:
+        with named_by(file, "shared.target"):
+            target = load_target(Path(fleet.shared.target))
+        if not (why := shared.problem(plan, fleet, fleet.shared, target)):
+            return
     raise ParametersError(
         f"In {located(file)}, {why}.",
         state="Nothing was touched.",

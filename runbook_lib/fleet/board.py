@@ -9,7 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.fleet import FleetState
+from runbook_lib.fleet.outcome import untried
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED, Standing
+from runbook_lib.fleet.waves import CANARIES
 from runbook_lib.journal.event import clock
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ def totals(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
         names = ", ".join(each.target for each in held[:MOST_ROWS])
         more = f" and {len(held) - MOST_ROWS} more" if len(held) > MOST_ROWS else ""
         lines.append(f"Held back and unchanged: {names}{more}.")
+    canaries = untried(state, standings)
+    if canaries and not [name for name in canaries if standings[name].word == "previewed"]:
+        lines.append(f"No canary is ready ({', '.join(canaries)}), so no other target would begin.")
     return lines
 
 
@@ -137,8 +142,11 @@ def ways(path: str, state: FleetState, standings: Mapping[str, Standing], held_b
     found = [(f"To clear the {state.request} first", command("resume"))] if state.request != "resume" else []
     if state.undo and any(each.touched for each in standings.values()) and words["undone"]:
         found.append(("To resume the undo", command("undo", "--approve", state.undo)))
-    if open_:
+    canaries = untried(state, standings)
+    if open_ and (not canaries or [each for each in open_ if each.target in canaries]):
         found.append((f"To finish {of(open_)}", command("run")))
+    elif open_:
+        found.append((f"To roll back {of(open_)} without a canary", command("run", "--waive", f"{CANARIES}: REASON")))
     if open_ and words["failed"] + words["unknown"] not in (0, len(open_)):
         found.append(("To retry only those that failed", command("run", "--retry-failed")))
     if newer and left:

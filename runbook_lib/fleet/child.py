@@ -6,10 +6,11 @@ Nothing is handed back: the target's lock, lease, probe and journal decide, and 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Literal
 
 from runbook_lib.config.installed import lock_digest, own_version
@@ -17,9 +18,11 @@ from runbook_lib.errors import Declined, PreconditionError, RunbookError
 from runbook_lib.fleet import rendered
 from runbook_lib.headless import dry_run
 from runbook_lib.journal import Journal
+from runbook_lib.journal.control import BETWEEN_LOOKS, ControlFile
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
 from runbook_lib.run.lifecycle import Outcome
+from runbook_lib.ui import mirror
 
 SOAK = "soak"  # the round of the checks between waves
 Action = Literal["preview", "apply", "undo", "check"]
@@ -37,6 +40,10 @@ class Task:
     checks: tuple[str, ...] = ()  # to be made, where the action is to check
     library: str = ""  # the versions by which the fleet was walked; "" where the same process acts
     fleet: str = ""  # its folder, which the walker has locked, where a team's cluster acts
+
+
+class Aborted(Declined):
+    """A target was to end before its next step."""
 
 
 def unfit(task: Task) -> str:
@@ -79,6 +86,7 @@ def bring(task: Task) -> None:
         held.enter_context(RunFolder(Path(task.folder).parent).lock())
         run = _opened(task)
         held.callback(run.close_adapters)
+        held.callback(mirror.send, run)  # nothing is written before an approval
         ACTIONS[task.action](run, task)
 
 
@@ -106,7 +114,7 @@ def _preview(run: Run, task: Task) -> None:
 def _apply(run: Run, task: Task) -> None:
     if run.state.outcome and run.state.outcome["status"] in ("verified", "waived", "undone", "ended"):
         return
-    with _journaled(run, task, closes=True):
+    with _journaled(run, task, closes=True), _heeding(run) as heed:
         run.require_open()
         cleanup.clean_up_due(run)
         if not run.state.begun_since:
@@ -114,6 +122,8 @@ def _apply(run: Run, task: Task) -> None:
             run.look_before()
         run.approve(task.digest, task.by)
         for name in run.steps:
+            heed()
+            mirror.send(run)
             run.expect_looks_after(name)
             engine.apply(run, name)
         lifecycle.verify(run)
@@ -125,8 +135,8 @@ def _apply(run: Run, task: Task) -> None:
 def _undo(run: Run, task: Task) -> None:
     if not run.state.steps or run.state.is_undone:
         return
-    with _journaled(run, task, closes=True):
-        undo.walk(run, undo.offer(run, approved=task.digest), task.digest)
+    with _journaled(run, task, closes=True), _heeding(run) as heed:
+        undo.walk(run, undo.offer(run, approved=task.digest), task.digest, heed)
     rendered.write(run)
     lifecycle.write_archive(run)
 
@@ -139,13 +149,40 @@ def _check(run: Run, task: Task) -> None:
 ACTIONS = {"preview": _preview, "apply": _apply, "undo": _undo, "check": _check}
 
 
+def requests(folder: Path) -> ControlFile:
+    """The file by which the run in that folder is paused, resumed and aborted between its steps."""
+    return ControlFile(folder, "between-steps")
+
+
+@contextmanager
+def _heeding(run: Run) -> Iterator[Callable[[], None]]:
+    """Give what is called before each step: it waits while the target is paused, and ends it where it was aborted."""
+    control = requests(run.folder.path)
+
+    def heed() -> None:
+        while (requested := control.requested()) == "pause":
+            sleep(BETWEEN_LOOKS)
+        if requested == "abort":
+            raise Aborted(
+                "This target was aborted on request, before its next step.",
+                where=str(run.folder.path),
+                state="Finished steps remain as they are.",
+                safe_next="`runbook fleet status` shows how to resume the fleet, or to undo it.",
+            )
+
+    with control.opened():
+        yield heed
+
+
 @contextmanager
 def _journaled(run: Run, task: Task, *, closes: bool = False) -> Iterator[None]:
     """Journal what stopped an action; one that changes the target then ends the run for now, and keeps its lease."""
     try:
         yield
     except RunbookError as error:
-        run.journal.append("stopped", cell=f"fleet {task.action}", exit_code=error.exit_code, error=str(error))
-        if closes and not isinstance(error.__cause__, Declined):  # a step that was aborted on request may be resumed
+        on_request = isinstance(error, Aborted) or isinstance(error.__cause__, Declined)
+        about = {"exit_code": error.exit_code, "error": str(error), "on_request": on_request}
+        run.journal.append("stopped", cell=f"fleet {task.action}", **about)
+        if closes and not on_request:  # what was aborted on request may be resumed
             status = {1: "declined", 4: "unknown"}.get(error.exit_code, "failed")
             lifecycle.close(run, Outcome(status, error.what))

@@ -36,6 +36,11 @@ def _with_example(command: str) -> str:
 fleet_argument = click.argument("folder", metavar="FLEET", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 operator_option = click.option("--operator", default="", help="Your name.")
+waive_option = click.option(
+    "--waive",
+    default="",
+    help="Accept a check or step on every target, or a fleet without canaries, as 'NAME: REASON'.",
+)
 
 
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -62,7 +67,7 @@ def fleet() -> None:
 @click.option("--reason", default="", help="The reason, for the rollback log.")
 @click.option("--incident", default="", help="The incident number.")
 @click.option("--outputs", default=ROOT / "outputs", type=click.Path(path_type=Path), help="Where the fleet's folder goes.")
-@click.option("--waive", default="", help="Accept a check or step on every target, as 'NAME: REASON'.")
+@waive_option
 @click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @engine_options
 @json_option
@@ -105,7 +110,7 @@ def plan(
 @fleet.command(name="run", epilog=_with_example("runbook fleet run FLEET --approve DIGEST"))
 @fleet_argument
 @click.option("--approve", default="", metavar="DIGEST", help="The digest that `runbook fleet plan` printed.")
-@click.option("--waive", default="", help="Accept a check or step on every target, as 'NAME: REASON'.")
+@waive_option
 @click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @click.option("--retry-failed", is_flag=True, help="Only the targets that failed.")
 @operator_option
@@ -201,8 +206,9 @@ def report(folder: Path, as_json: bool) -> None:
 @operator_option
 @json_option
 def pause(folder: Path, operator: str, as_json: bool) -> None:
-    """Begin no other target and pause the steps under way, until `resume`."""
-    _request(folder, "pause", operator, "no other target begins; steps under way pause before their next batch", as_json)
+    """Begin no other target or step and pause the steps under way, until `resume`."""
+    said = "no other target or step begins; steps under way pause before their next batch"
+    _request(folder, "pause", operator, said, as_json)
 
 
 @fleet.command(epilog=_with_example("runbook fleet resume FLEET"))
@@ -219,8 +225,9 @@ def resume(folder: Path, operator: str, as_json: bool) -> None:
 @operator_option
 @json_option
 def abort(folder: Path, operator: str, as_json: bool) -> None:
-    """Begin no other target and end the steps under way before their next batch."""
-    _request(folder, "abort", operator, "no other target begins; steps under way end before their next batch", as_json)
+    """Begin no other target or step and end the steps under way before their next batch."""
+    said = "no other target or step begins; steps under way end before their next batch"
+    _request(folder, "abort", operator, said, as_json)
 
 
 def _decided(run: FleetRun, waive: str, take_over: str, operator: str) -> None:

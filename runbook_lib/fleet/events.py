@@ -26,6 +26,7 @@ class FleetOpened(Fact, kind="fleet-opened", timeline="{fleet}: {plan} on {count
     targets: Mapping[str, Mapping[str, Any]]
     waves: Sequence[Sequence[str]]
     clock: Mapping[str, Any]
+    canaries: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,15 @@ class FleetApproved(Fact, kind="fleet-approved", timeline="{digest}, by {by}", m
     """Somebody approved what the previews showed, of the targets that were ready."""
 
     digest: str
+    by: str
+
+
+@dataclass(frozen=True)
+class FleetWaived(Fact, kind="fleet-waived", timeline="{name}: {reason} ({by})", milestone="{name} waived by {by}"):
+    """Somebody waived a rule of the fleet, as that a canary is rolled back first."""
+
+    name: str
+    reason: str
     by: str
 
 

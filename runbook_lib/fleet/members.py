@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import yaml
 
 from runbook_lib.config.fleet import Fleet, Member
 from runbook_lib.config.loading import NOTHING_TOUCHED, ROOT, located, read
-from runbook_lib.errors import ParametersError
+from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_query
 from runbook_lib.postgres.connection import Postgres
 
 DIRECTORY_SECONDS = 30.0  # that the directory database may take to answer
+QUERY = "targets.query"
 PLACEHOLDER = re.compile(r"\{target\.(\w+)\}")  # as {target.name}; others are the target file's own
 
 
@@ -30,6 +33,7 @@ class Target:
     labels: Mapping[str, str]
     target: Mapping[str, Any]
     plan: Mapping[str, Any] | None  # None where it is the fleet's own
+    source: str  # the file that its target file is made from
 
 
 def targets(fleet: Fleet, file: Path) -> list[Target]:
@@ -41,11 +45,11 @@ def targets(fleet: Fleet, file: Path) -> list[Target]:
     """
     found = list(_from_files(fleet, file) if fleet.targets.glob else _from_template(fleet, file))
     if not found:
-        raise _wrong(file, "no target was found", "Correct `targets`: at least one must be found.")
+        raise _wrong(file, "targets", "no target was found", "Correct it: at least one must be found.")
     if twice := [name for name, count in Counter(each.name for each in found).items() if count > 1]:
-        raise _wrong(file, f"two targets are called {twice[0]}", "Give each target of the fleet a name of its own.")
+        raise _wrong(file, "targets", f"two targets are called {twice[0]}", "Give each target a name of its own.")
     if strange := [name for name in fleet.canaries if name not in {each.name for each in found}]:
-        raise _wrong(file, f"no target is called {strange[0]}, which `canaries` names", "Name targets of this fleet.")
+        raise _wrong(file, "canaries", f"no target is called {strange[0]}", "Name targets of this fleet.")
     return [replace(each, target=_with_shared_code(each.target)) for each in found] if fleet.shared else found
 
 
@@ -59,21 +63,26 @@ def _with_shared_code(target: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _from_template(fleet: Fleet, file: Path) -> Iterator[Target]:
-    template, plan = read(Path(str(fleet.template))), read(Path(fleet.plan)) if fleet.per_target else None
+    with named_by(file, "template"):
+        template = read(Path(str(fleet.template)))
+    with named_by(file, "plan"):
+        plan = read(Path(fleet.plan)) if fleet.per_target else None
     for member in _members(fleet, file):
         labels = {"name": member.name, **member.labels}
         target = _filled(template, labels, str(fleet.template))
-        over = _filled(fleet.per_target, labels, f"{file}, key per_target")
-        yield Target(member.name, _server(fleet, file, target, labels), labels, target, _over(plan, over) if plan else None)
+        over = _filled(fleet.per_target, labels, str(located(file)), "per_target")
+        server, own = _server(fleet, file, target, labels), _over(plan, over) if plan else None
+        yield Target(member.name, server, labels, target, own, str(fleet.template))
 
 
 def _from_files(fleet: Fleet, file: Path) -> Iterator[Target]:
-    pattern = Path(str(fleet.targets.glob))
-    base = Path(pattern.anchor) if pattern.is_absolute() else ROOT
-    for path in sorted(base.glob(str(pattern.relative_to(pattern.anchor)))):
-        target = read(path)
+    found = glob(str(ROOT / str(fleet.targets.glob)), recursive=True)
+    for path in sorted(path for path in map(Path, found) if path.is_file()):
+        with named_by(file, "targets.glob"):
+            target = read(path)
         member = _member(path, {"name": target.get("name", path.stem)})
-        yield Target(member.name, _server(fleet, file, target, {"name": member.name}), {"name": member.name}, target, None)
+        labels = {"name": member.name}
+        yield Target(member.name, _server(fleet, file, target, labels), labels, target, None, str(path))
 
 
 def _members(fleet: Fleet, file: Path) -> Iterator[Member]:
@@ -81,12 +90,20 @@ def _members(fleet: Fleet, file: Path) -> Iterator[Member]:
         yield listed if isinstance(listed, Member) else _member(file, {"name": listed})
     if query := fleet.targets.query:
         if why := plan_query.problem(query.sql):
-            raise _wrong(file, f"the query of the targets is refused: {why}", "Write one query that only reads.")
-        with Postgres(query.service, "fleet").connect() as connection:
-            rows = plan_query.records(connection, query.sql, DIRECTORY_SECONDS)
+            raise _wrong(file, QUERY, f"the query is refused: {why}", "Write one query that only reads.")
+        try:
+            with Postgres(query.service, "fleet").connect() as connection:
+                rows = plan_query.records(connection, query.sql, DIRECTORY_SECONDS)
+        except AdapterError as error:
+            raise AdapterError(
+                f"In {located(file)}, key {QUERY}: the targets cannot be listed. {error.what}",
+                where=error.where,
+                state=NOTHING_TOUCHED,
+                safe_next="Correct the query, or see that its database answers; then repeat the command.",
+            ) from None
         for row in rows:
-            if "name" not in row:
-                raise _wrong(file, "the query of the targets has no column `name`", "Select the targets' names AS name.")
+            if row.get("name") is None:
+                raise _wrong(file, QUERY, "a row has no `name`", "Select each target's name AS name; it must not be null.")
             yield _member(file, row)
 
 
@@ -95,30 +112,37 @@ def _member(file: Path, row: Mapping[str, Any]) -> Member:
     try:
         return Member(name=str(row["name"]), labels=labels)
     except ValueError as error:
-        said = str(error).splitlines()[2].partition(" [")[0].removeprefix("  Value error, ")
-        raise _wrong(file, f"{row['name']!r} cannot name a target: {said}", "Give that target another name.") from None
+        _, about, said, *_ = str(error).splitlines()
+        said = said.partition(" [")[0].removeprefix("  Value error, ").strip()
+        if about == "name":
+            raise _wrong(
+                file, "targets", f"{row['name']!r} cannot name a target: {said}", "Give that target another name."
+            ) from None
+        label = about.split(".")[1]
+        raise _wrong(file, "targets", f"the label {label!r} cannot be used: {said}", "Call that column otherwise.") from None
 
 
 def _server(fleet: Fleet, file: Path, target: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     if fleet.server:
-        return str(_filled(fleet.server, labels, f"{file}, key server"))
+        return str(_filled(fleet.server, labels, str(located(file)), "server"))
     database = target.get("database")
     return str(database.get("service", "")) if isinstance(database, dict) else ""
 
 
-def _filled(value: Any, labels: Mapping[str, str], where: str) -> Any:
+def _filled(value: Any, labels: Mapping[str, str], file: str, key: str = "") -> Any:
     """A value with each {target.LABEL} in its texts filled in."""
     if isinstance(value, dict):
-        return {_filled(key, labels, where): _filled(each, labels, where) for key, each in value.items()}
+        keys = {each: f"{key}.{each}".lstrip(".") for each in value}
+        return {_filled(each, labels, file, keys[each]): _filled(value[each], labels, file, keys[each]) for each in value}
     if isinstance(value, list):
-        return [_filled(each, labels, where) for each in value]
+        return [_filled(each, labels, file, f"{key}.{number}") for number, each in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def label(match: re.Match[str]) -> str:
         if match[1] not in labels:
             raise ParametersError(
-                f"{labels['name']} has no label {match[1]!r}, which {where} fills in.",
+                f"{labels['name']} has no label {match[1]!r}, which {file}, key {key} fills in.",
                 state=NOTHING_TOUCHED,
                 safe_next=f"Give it one, or use one of: {', '.join(labels)}.",
             )
@@ -144,5 +168,15 @@ def written(target: Target, write: Callable[[str, str], object]) -> tuple[str, s
     return name, plan
 
 
-def _wrong(file: Path, what: str, remedy: str) -> ParametersError:
-    return ParametersError(f"In {located(file)}, {what}.", state=NOTHING_TOUCHED, safe_next=remedy)
+@contextmanager
+def named_by(file: Path, key: str) -> Iterator[None]:
+    """Have an error of a file name the key of the fleet file that refers to it."""
+    try:
+        yield
+    except ParametersError as error:
+        where = f"{located(file)}, key {key}" + (f": {error.where}" if error.where else "")
+        raise ParametersError(error.what, where=where, state=error.state, safe_next=error.safe_next) from None
+
+
+def _wrong(file: Path, key: str, what: str, remedy: str) -> ParametersError:
+    return ParametersError(f"In {located(file)}, key {key}: {what}.", state=NOTHING_TOUCHED, safe_next=remedy)

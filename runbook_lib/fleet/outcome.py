@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from runbook_lib.fleet import FleetState
 from runbook_lib.fleet.standing import DONE, Standing
+from runbook_lib.fleet.waves import CANARIES
 
 EXIT_CODES = {"finished": 0, "undone": 0, "declined": 1, "stopped by failures": 3, "mixed": 4}
 
@@ -42,7 +43,15 @@ def of(state: FleetState, standings: Mapping[str, Standing], stopped: str = "", 
     if done == len(standings):
         return Outcome("finished", f"all {done} targets are rolled back: {counted}")
     if not any(each.touched for each in standings.values()):
-        return Outcome("undone" if words["undone"] else "declined", f"no target is rolled back: {counted}")
+        why = f"; {stopped}" if stopped else ""
+        return Outcome("undone" if words["undone"] else "declined", f"no target is rolled back: {counted}{why}")
     if by_failures:
         return Outcome("stopped by failures", f"{counted}; {stopped}")
     return Outcome("mixed", counted + (f"; {stopped}" if stopped else ""))
+
+
+def untried(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
+    """The canaries, where none of them is rolled back and nobody waived that; no other target may begin before. Pure."""
+    canaries = state.opened.get("canaries", ())
+    tried = CANARIES in state.waived or any(standings[name].word in DONE for name in canaries)
+    return [] if tried else list(canaries)

@@ -85,7 +85,7 @@ def standing_of(target: str, events: Sequence[Event]) -> Standing:
 
 def _word(state: RunState, events: Sequence[Event]) -> Word:
     if not state.steps:
-        kinds = [event.kind for event in events if event.kind in LOOKED]
+        kinds = [event.kind for event in events if event.kind in LOOKED and not event.data.get("on_request")]
         return "held back" if kinds and kinds[-1] != "previewed" else "previewed" if kinds else "pending"
     if state.outcome is None:
         return "begun"

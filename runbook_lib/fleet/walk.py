@@ -14,15 +14,16 @@ from time import monotonic, sleep
 
 from runbook_lib.errors import AdapterError, Declined, PreconditionError
 from runbook_lib.fleet import FleetRun, archive, digest_of, outcome, shared
-from runbook_lib.fleet.child import Action, Task
+from runbook_lib.fleet.child import Action, Task, requests
 from runbook_lib.fleet.engines import Ended, Engine
-from runbook_lib.fleet.outcome import Outcome
+from runbook_lib.fleet.outcome import Outcome, untried
 from runbook_lib.fleet.standing import DONE, FAILED, SETTLED, Standing
 from runbook_lib.journal import Journal
 from runbook_lib.journal.control import Request, request_control
 from runbook_lib.journal.folder import RunFolder
 
 TRIES = 3  # how often a target whose worker was lost is looked at again
+NAMED = 10  # targets that failed, in an outcome
 LOOK = 0.5  # seconds between two looks at what was requested
 LONG_WAIT = 10  # seconds for a lock, after which a target leaves room for another of its server
 ROOM = 2  # times `at_once`: targets of a server under way, with those that wait for a lock
@@ -106,16 +107,20 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
             stopped = ""
             for number, wave in enumerate(state.waves, 1):
                 names = [name for name in wave if name in state.ready and (not only or name in only)]
-                if [name for name in names if run.standing(name).word not in SETTLED]:
-                    if stopped := shared.blocked(run.fleet.shared, names, run.standings()):
+                if open_ := [name for name in names if run.standing(name).word not in SETTLED]:
+                    round_ = _Round(walk, "apply", state.ready)
+                    stopped = round_.must_stop() or shared.blocked(run.fleet.shared, names, run.standings())
+                    stopped = stopped or _no_canary(run, names)
+                    if stopped:
                         break
                     run.journal.append("wave-started", number=number, count=len(names))
                     begun = monotonic()
-                    stopped = _Round(walk, "apply", state.ready).walk(names)
+                    stopped = round_.walk(names)
                     failed = len([name for name in names if name in walk.failed])
                     seconds = round(monotonic() - begun, 3)
                     run.journal.append("wave-ended", number=number, count=len(names), failed=failed, seconds=seconds)
-                    stopped = stopped or (_soaked(walk, number, names) if number < len(state.waves) else "")
+                if not stopped and number < len(state.waves) and (open_ or number not in state.soaked):
+                    stopped = _soaked(walk, number, names)
                 if stopped:
                     break
             return _ended(walk, stopped)
@@ -138,10 +143,21 @@ def undo(run: FleetRun, engine: Engine, digests: Mapping[str, str], watch: Watch
         return _ended(walk, stopped)
 
 
+def _no_canary(run: FleetRun, wave: Sequence[str]) -> str:
+    """Why a wave must not begin because no canary is rolled back, "" where it may. Read-only."""
+    standings = run.standings()
+    canaries = untried(run.state, standings)
+    if not canaries or not {*wave} - {*canaries, shared.NAME}:
+        return ""
+    found = ", ".join(f"{name} is {standings[name].word}" for name in canaries)
+    return f"no canary is rolled back: {found}"
+
+
 def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
     """Wait after a wave, then check its targets again; returns why no other wave is begun, "" where one may be."""
     run, soak = walk.run, walk.run.fleet.soak
-    if soak is None:
+    done = [name for name in names if run.standing(name).word in DONE]
+    if soak is None or not done:
         return ""
     round_, begun = _Round(walk, "check", {}), monotonic()
     while monotonic() - begun < soak.seconds:
@@ -149,9 +165,8 @@ def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
             return stopped
         sleep(min(LOOK, soak.seconds))
         walk.watch()
-    done = [name for name in names if run.standing(name).word in DONE]
     if soak.checks:
-        round_.walk(done)
+        round_.walk([name for name in done if name != shared.NAME])  # the checks are those of the targets' type
     failed = {name: each.reason for name, each in run.standings().items() if name in done and each.word not in DONE}
     run.journal.append("soaked", number=number, seconds=round(monotonic() - begun, 3), failed=failed)
     return round_.must_stop()
@@ -159,7 +174,8 @@ def _soaked(walk: _Walk, number: int, names: Sequence[str]) -> str:
 
 def _ended(walk: _Walk, stopped: str) -> Outcome:
     run = walk.run
-    by_failures = bool(stopped) and stopped == walk.too_many_failed()
+    by_failures = bool(stopped) and walk.by_failures
+    stopped = walk.too_many_failed() if by_failures else stopped  # those under way may have failed since
     found = outcome.of(run.state, run.standings(), stopped, by_failures=by_failures)
     run.journal.append("fleet-outcome", status=found.status, summary=found.summary, exit_code=found.exit_code)
     archive.write(run)
@@ -176,6 +192,7 @@ class _Walk:
     ended: set[str] = field(default_factory=set)  # the targets that ended in this walk, of which failures are counted
     given_up: set[str] = field(default_factory=set)  # those whose workers were lost too often
     signal: str = ""  # the name of the signal that asked this process to end
+    by_failures: bool = False  # whether no other target is begun because too many failed
 
     @property
     def failed(self) -> list[str]:
@@ -188,7 +205,10 @@ class _Walk:
         failed, most = self.failed, self.run.fleet.max_failures
         if shared.NAME in failed:
             return "what all targets share could not be rolled back"
-        return f"{len(failed)} targets failed, and max_failures is {most}" if len(failed) > most else ""
+        if len(failed) <= most:
+            return ""
+        names = ", ".join(failed[:NAMED]) + (f" and {len(failed) - NAMED} more" if len(failed) > NAMED else "")
+        return f"{len(failed)} target{'s' * (len(failed) != 1)} failed ({names}), and max_failures is {most}"
 
 
 @contextmanager
@@ -222,6 +242,7 @@ class _Round:
         self._under_way: dict[str, Task] = {}
         self._tries = Counter[str]()
         self._held = set[str]()  # targets on which other processes act
+        self._asked: dict[str, Request] = {}  # target -> the latest request for the time between its steps
         self._passed_on: dict[str, tuple[Request, str]] = {}  # target -> the latest request, and the step that got it
 
     def walk(self, names: Sequence[str]) -> str:
@@ -229,14 +250,14 @@ class _Round:
         pending, stopped = [name for name in names if self._is_open(name)], ""
         try:
             while pending or self._under_way:
-                stopped = stopped or self.must_stop()
+                stopped = stopped or self.must_stop(bool(pending))
                 if not stopped and (self.run.state.request != "pause" or self.action == "preview"):
                     self._begin(pending)
                 if stopped and not self._under_way:
                     return stopped
                 self._heed()
                 for ended in self.engine.ended(LOOK):
-                    del self._under_way[ended.task.target]
+                    self._forget(ended.task.target)
                     self._walk.ended.add(ended.task.target)
                     if self._must_look_again(ended):
                         pending.append(ended.task.target)
@@ -248,8 +269,8 @@ class _Round:
             raise
         return stopped
 
-    def must_stop(self) -> str:
-        """Why no other target is begun, "" where one may be."""
+    def must_stop(self, are_pending: bool = True) -> str:
+        """Why no other target is begun, "" where one may be; if none is pending, only what ends those under way counts."""
         state, fleet = self.run.state, self.run.fleet
         if self._walk.signal:
             return f"it was interrupted by {self._walk.signal}"
@@ -257,11 +278,14 @@ class _Round:
             return ""
         if state.request == "abort":
             return "it was aborted on request"
-        if self.action == "undo":
+        if self.action == "undo" or not are_pending:
             return ""
-        if fleet.deadline and (datetime.now(UTC) - state.began).total_seconds() > fleet.deadline:
+        begun = state.deadline_from or state.began
+        if fleet.deadline and (datetime.now(UTC) - begun).total_seconds() > fleet.deadline:
             return f"its deadline of {fleet.deadline} s has passed"
-        return self._walk.too_many_failed()
+        failures = self._walk.too_many_failed()
+        self._walk.by_failures = bool(failures)
+        return failures
 
     def _begin(self, pending: list[str]) -> None:
         """Hand in as many targets as their servers have room for; those that wait long for a lock leave room for others."""
@@ -309,7 +333,7 @@ class _Round:
         each = self.run.standing(name)
         answers = {"preview": ("previewed", "held back"), "check": (*DONE, *FAILED), "undo": ("undone", *FAILED, "declined")}
         answered = each.word in answers.get(self.action, (*SETTLED, *FAILED, "declined", "held back")) or each.stopped
-        if not (ended.lost or ended.error) and answered:
+        if not (ended.lost or ended.error) and (answered or self._request == "abort"):
             return False
         if self._is_held(name):
             return True
@@ -327,13 +351,27 @@ class _Round:
             self.run.journal.append("fleet-interrupted", signal=self._walk.signal, targets=[*self._under_way])
         self._pass_on()
 
+    @property
+    def _request(self) -> Request:
+        return "abort" if self._walk.signal else self.run.state.request
+
+    def _forget(self, name: str) -> None:
+        """Count a target as under way no more; whoever acts on it next knows of no request."""
+        del self._under_way[name]
+        self._asked.pop(name, None)
+        self._passed_on.pop(name, None)
+
     def _pass_on(self) -> None:
-        """Have the steps under way pause, resume or abort with the fleet; one that cannot yet is asked again."""
-        request: Request = "abort" if self._walk.signal else self.run.state.request
-        if request == "resume" and not self._passed_on:
+        """Have the targets under way pause, resume or abort with the fleet: before their next step, and within one that
+        works in batches. One that cannot yet is asked again.
+        """
+        request = self._request
+        if request == "resume" and not self._passed_on and not self._asked:
             return
         standings = self.run.standings()
         for name in self._under_way:
+            if request != self._asked.get(name, "resume") and requests(self.run.child(name)).request(request):
+                self._asked[name] = request
             step = standings[name].step
             known, at = self._passed_on.get(name, ("resume", step))
             if request == known and (at == step or request == "resume"):

@@ -5,6 +5,8 @@ from math import ceil
 
 from runbook_lib.config.fleet import REST
 
+CANARIES = "canaries"  # what waives that a canary is rolled back before others
+
 
 def waves(names: Sequence[str], canaries: Sequence[str], sizes: Sequence[int | str]) -> list[list[str]]:
     """Every name once, in waves: the canaries first, then waves of those sizes; a wave that would be empty is left out.

@@ -235,11 +235,12 @@ class CellEnded(Fact, kind="cell-ended", timeline="{outcome} in {seconds} s, out
 
 @dataclass(frozen=True)
 class Stopped(Fact, kind="stopped", timeline="{cell}: {error}"):
-    """An error ended what a cell called."""
+    """An error ended what a cell called; `on_request` where a person ended it."""
 
     cell: str
     exit_code: int
     error: str
+    on_request: bool = False
 
 
 @dataclass(frozen=True)

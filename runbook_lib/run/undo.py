@@ -63,11 +63,19 @@ def offer(run: Run, step: str = "", approved: str = "") -> Offer:
     return Offer(approval.digest(approval.bound(previews)), previews, _refused(run, names, done), not step)
 
 
-def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome | None]:
+def walk(
+    run: Run, offered: Offer, approved: str, heed: Callable[[], object] = lambda: None
+) -> tuple[list[Done], Outcome | None]:
     """Undo what was offered, newest first; a whole run ends as `undone`. Changes the target.
 
     The approval stays valid for the rest, so the same command resumes an interrupted undo, and ends one whose result
     was not received.
+
+    Args:
+        run: The run.
+        offered: What is undone.
+        approved: The digest that was approved.
+        heed: Called before each step; an error of it ends the undo there.
 
     Raises:
         Declined: The approved digest is not the offer's.
@@ -94,7 +102,10 @@ def walk(run: Run, offered: Offer, approved: str) -> tuple[list[Done], Outcome |
         run.journal.append(
             "undo-approved", digest=approved, steps=offered.steps, whole=offered.whole, by=run.context.operator
         )
-    done = [engine.undo(run, name) for name in offered.steps]
+    done = []
+    for name in offered.steps:
+        heed()
+        done.append(engine.undo(run, name))
     if not offered.whole:
         return done, None
     return done, lifecycle.close(run, _outcome(run))

@@ -52,23 +52,39 @@ def refused(root: Path, over: dict[str, Any], template: dict[str, Any] | None = 
     [
         ({"typ": "full"}, "line .*: typ: unknown key"),
         ({"targets": {}}, "targets: name the targets by exactly one of list, glob and query"),
-        ({"targets": {"list": ["a/b"]}}, "'a/b' cannot name a target: a target's name has letters"),
-        ({"targets": {"list": ["t001", "t001"]}}, "two targets are called t001"),
-        ({"targets": {"glob": "none-at-all/*.yaml"}, "template": None}, "no target was found"),
-        ({"canaries": ["t009"]}, "no target is called t009, which `canaries` names"),
-        ({"server": "{target.host}"}, "t001 has no label 'host', which .*fleet.yaml, key server fills in"),
+        ({"targets": {"list": []}}, "targets.list: List should have at least 1 item"),
+        ({"targets": {"list": [17]}}, "targets.list.0: it must be a name, in quotes .* but the file has 17"),
+        ({"targets": {"list": ["a/b"]}}, "key targets: 'a/b' cannot name a target: a name has letters"),
+        ({"targets": {"list": ["t001", "t001"]}}, "key targets: two targets are called t001"),
+        ({"targets": {"list": [{"name": "a", "labels": {"name": "b"}}]}}, "targets.list.0.labels: {target.name} is the"),
+        ({"targets": {"glob": "none-at-all/*.yaml"}, "template": None}, "key targets: no target was found"),
+        ({"targets": {"glob": "/"}, "template": None}, "key targets: no target was found"),
+        ({"targets": {"glob": ""}, "template": None}, "targets.glob: it must not be empty"),
+        ({"canaries": ["t009"]}, "key canaries: no target is called t009"),
+        ({"waves": []}, "waves: the last wave, and no other, must be rest"),
+        ({"waves": [0, "rest"]}, "waves.0: a wave has at least one target, but the file has 0"),
+        ({"waves": ["150 %", "rest"]}, "waves.0: it must be a number of targets, a share as 25 %, or rest"),
+        ({"waves": [True, "rest"]}, "waves.0: it must be a number of targets, .* but the file has true"),
+        ({"waves": ["rest", "rest"]}, "waves: the last wave, and no other, must be rest"),
+        ({"at_once": 0}, "at_once: Input should be greater than 0"),
+        ({"deadline": 0}, "deadline: Input should be greater than 0"),
+        ({"soak": {"seconds": 0, "checks": ["none"]}}, "none is not a check of the plan.*key soak.checks"),
+        ({"shared": {"target": "none.yaml", "type": "full", "when": "before"}}, "none.yaml.*key shared.target"),
+        ({"per_target": {"a": {"b": "{target.c}"}}}, "t001 has no label 'c', which .*fleet.yaml, key per_target.a.b fills"),
+        ({"server": "{target.host}"}, "t001 has no label 'host', which .*fleet.yaml, key server fills"),
         ({"type": "ful"}, "ful"),
         ({"option": "Z"}, "has no option 'Z'"),
         ({"choose": {"STRATEGIE": "batched"}}, "STRATEGIE is not a choice of this type's steps"),
         ({"choose": {"STRATEGY": "fast"}}, "fast is not a value of STRATEGY"),
-        ({"plan": "no-such-plan.yaml"}, "There is no file no-such-plan.yaml"),
-        ({"template": "no-such-template.yaml"}, "There is no file no-such-template.yaml"),
+        ({"plan": "no-such-plan.yaml"}, "There is no file no-such-plan.yaml.*fleet.yaml, key plan"),
+        ({"template": "no-such-template.yaml"}, "There is no file no-such-template.yaml.*fleet.yaml, key template"),
     ],
 )
 def test_a_wrong_key_of_the_fleet_is_named_with_its_remedy(over: dict[str, Any], said: str, tmp_path: Path) -> None:
     error = refused(tmp_path, over)
 
-    assert re.search(said, str(error))
+    assert re.search(said, str(error), re.DOTALL)
+    assert "fleet.yaml" in str(error)
     assert error.safe_next
 
 
@@ -76,7 +92,7 @@ def test_a_wrong_key_of_the_fleet_is_named_with_its_remedy(over: dict[str, Any],
     ("over", "said"),
     [
         ({"backups": None}, "^the target t001: backups: missing; add it"),
-        ({"name": "{target.region}"}, "t001 has no label 'region', which .*template.yaml fills in"),
+        ({"name": "{target.region}"}, "t001 has no label 'region', which .*template.yaml, key name fills in"),
         (WITH_SECRET, "NO_SUCH_SECRET is not in the environment"),
         ({"contacts": {}}, "the target t001 lacks what the plan of SHOP-77 needs of a target: contacts."),
     ],
@@ -87,6 +103,7 @@ def test_a_wrong_template_is_named_with_the_target(over: dict[str, Any], said: s
     assert re.search(said, error.what)
     assert "t001" in error.what + error.where
     assert str(tmp_path / "outputs") not in str(error)
+    assert "template.yaml" in error.what + error.safe_next
     assert error.safe_next
 
 
