@@ -56,6 +56,7 @@ class FleetState:
     request: Request = "resume"  # what was asked for last: pause, resume or abort
     soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
+    refused: Mapping[str, str] = field(default_factory=dict)  # worker that joined this walk -> why it is given nothing
     outcome: Mapping[str, Any] | None = None
     walked: bool = False  # whether the targets were begun to be rolled back
 
@@ -107,9 +108,13 @@ def replay(journal: Sequence[Event]) -> FleetState:
                 state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
             case "fleet-walking":
                 began = state.began if data["action"] != "apply" or state.walked else event.time
-                state = replace(state, outcome=None, began=began, walked=state.walked or data["action"] == "apply")
+                state = replace(
+                    state, outcome=None, refused={}, began=began, walked=state.walked or data["action"] == "apply"
+                )
             case "fleet-lost":
                 state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
+            case "fleet-worker-refused":
+                state = replace(state, refused={**state.refused, data["worker"]: data["why"]})
             case "fleet-outcome":
                 state = replace(state, outcome=data)
     return state

@@ -103,6 +103,7 @@ def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
         rate = len(ended) / max((max(ended) - state.began).total_seconds(), 0.001)
         end = max(ended) + timedelta(seconds=left / rate)
         lines.append(f"{rate * 60:.1f} targets a minute; {left} left, about {clock(left / rate)}, until {end:%H:%M:%S} UTC")
+    lines += [f"Refused worker {worker} {why}" for worker, why in state.refused.items()]
     if state.request != "resume":
         lines.append({"pause": "PAUSED", "abort": "ABORTED"}[state.request] + " on request")
     if state.outcome:

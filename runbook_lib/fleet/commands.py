@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import click
 
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
-from runbook_lib.errors import PreconditionError
+from runbook_lib.errors import PreconditionError, RunbookError
 from runbook_lib.journal.control import Request
 from runbook_lib.redaction import redact_values
 from runbook_lib.ui import terminal
@@ -93,9 +94,15 @@ def plan(
         _require_idle(run)
     else:
         run = fleets.open_new(file, operator=operator, reason=reason, incident=incident, outputs=outputs)
-    _decided(run, waive, take_over, operator)
-    with opened_engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
-        walk.preview(run, engine, watch)
+    with ExitStack() as held:
+        try:
+            engine = held.enter_context(opened_engine(run, kind, scheduler, tls_file))
+        except RunbookError:
+            if not file.is_dir():
+                shutil.rmtree(run.path)  # nothing was begun, and the same command makes another
+            raise
+        _decided(run, waive, take_over, operator)
+        walk.preview(run, engine, held.enter_context(_watched(run, engine, as_json)))
     if archive.is_sealed(run):
         archive.write(run)
     _show(run, as_json, preview=True)

@@ -49,9 +49,12 @@ def _lines(run: FleetRun, dashboard: str) -> Callable[[], object]:
     if dashboard:
         print(f"Dask: {dashboard}", flush=True)
     known: dict[str, str] = {name: each.word for name, each in run.standings().items()}
-    requested = [run.state.request]
+    requested, refused = [run.state.request], set[str]()
 
     def line() -> None:
+        for worker in [each for each in run.state.refused if each not in refused]:
+            refused.add(worker)
+            print(terminal.wrapped(f"Refused worker {worker} {run.state.refused[worker]}"), flush=True)
         if run.state.request != requested[-1]:
             requested.append(run.state.request)
             print(f"{run.state.opened['fleet']}: {requested[-1]} requested", flush=True)
