@@ -781,20 +781,21 @@ def abort(run: Path, as_json: bool) -> None:
 
 
 @commands.command(epilog=_with_example("runbook verify RUN"))
-@run_argument
+@click.argument("run")
 @json_option
-def verify(run: Path, as_json: bool) -> None:
-    """Verify the seal of a run, or of a fleet with its runs: every file and the journal's hash chain."""
+def verify(run: str, as_json: bool) -> None:
+    """Verify the seal of a run, or of a fleet with its runs: every file and the journal's hash chain; RUN may be a URL."""
     from runbook_lib import report
-    from runbook_lib.fleet import archive
+    from runbook_lib.fleet import archive, fetched
 
-    problems = [str(problem) for problem in (archive.verify(run) if is_fleet(run) else report.verify(run))]
+    with fetched.folder(run, whole=True) as path:
+        problems = [str(problem) for problem in (archive.verify(path) if is_fleet(path) else report.verify(path))]
     if as_json:
-        click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
+        click.echo(json.dumps({"run": run, "intact": not problems, "problems": problems}))
     else:
-        click.echo(
-            terminal.wrapped("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
-        )
+        but = " A URL shows no modes and owners of files." if fetched.is_url(run) else ""
+        intact = f"{run}: every file is as it was sealed. The seal is not signed.{but}"
+        click.echo(terminal.wrapped("\n".join(problems) or intact))
     sys.exit(3 if problems else 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -14,7 +13,7 @@ from IPython.display import display as show
 from runbook_lib import fleet as fleets
 from runbook_lib.config.loading import located
 from runbook_lib.errors import Declined, ParametersError, RunbookError, UnknownOutcome
-from runbook_lib.fleet import FIRST_ALONE, FleetRun, board, outcome, shared, undoing
+from runbook_lib.fleet import FIRST_ALONE, FleetRun, board, fetched, outcome, shared, undoing
 from runbook_lib.fleet import walk as walking
 from runbook_lib.fleet.commands import opened_engine
 from runbook_lib.fleet.engines import Engine
@@ -76,7 +75,7 @@ async def open_fleet(
         raise ParametersError(
             f"ENGINE is {engine!r}.", state="Nothing was touched.", safe_next="Set ENGINE to dask or threads."
         )
-    path = located(Path(fleet))
+    path = located(fetched.require_path(fleet))
     if path.is_dir():
         run = fleets.open_existing(path)
     else:
