@@ -10,6 +10,7 @@ import signal
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -36,6 +37,12 @@ SETTINGS = {
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
+def _page(client: Client) -> str:
+    """The address of the scheduler's dashboard, or of its list of workers: without bokeh there is no dashboard."""
+    link = str(client.dashboard_link)
+    return link if find_spec("bokeh") else f"{link.removesuffix('status')}info/main/workers.html"
+
+
 class _Deaf(WorkerPlugin):
     """Has a worker ignore Ctrl-C, which a terminal sends to every process: the client says what ends, and when."""
 
@@ -56,7 +63,7 @@ class Dask:
         self._tasks: dict[Future[None], Task] = {}
         self._address = str(client.scheduler_info()["address"])
         self._done = SimpleQueue[Future[None]]()
-        self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
+        self.dashboard = _page(client) if client.status == "running" else ""
 
     @classmethod
     def local(cls, threads: int) -> Dask:

@@ -73,6 +73,11 @@ class Cluster:
                 process.wait(SECONDS)
             until(lambda: len(client.scheduler_info()["workers"]) == left, "the scheduler knows")
 
+    def addresses(self) -> list[str]:
+        """The workers' addresses, as the scheduler knows them."""
+        with self.client() as client:
+            return [*client.scheduler_info()["workers"]]
+
     def said(self) -> str:
         """All that the scheduler and the workers have printed."""
         return "\n".join(path.read_text() for path in self.root.glob("*.log"))

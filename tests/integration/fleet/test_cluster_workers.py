@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -85,6 +86,8 @@ def test_an_unfit_worker_that_joins_later_is_refused_by_name(
     engine = Dask.cluster(team.address, run.path)
     try:
         team.worker(OTHER_PACKAGES)
+        page = urlopen(engine.dashboard, timeout=20).read().decode()
+        assert [each for each in team.addresses() if each not in page] == []
 
         with live.watched(run) as watch:
             digest = walk.preview(run, engine, watch)
