@@ -31,11 +31,13 @@ REASON: str = ""  # why, for the log
 INCIDENT: str = ""  # the incident's number
 ENGINE: str = "dask"  # dask or threads
 SCHEDULER: str = ""  # the address of a team's Dask cluster, in place of this machine
+TLS: str = ""  # for a scheduler at tls://: the YAML file with Dask's TLS keys
 
 # %% [markdown]
 # ## Open the fleet
 #
 # - **Expect**, in a few seconds: the banner of the fleet with its folder. Read its name and the number of targets.
+# - **On a team's cluster**: expand the cell of parameters above, and set SCHEDULER and TLS in it.
 # - **If it fails**: nothing was touched. Correct the key and file that the error names, then run the cell again.
 
 # %%
@@ -43,7 +45,7 @@ from runbook_lib.fleet.notebook import approve, choose, finish, open_fleet, prev
 from runbook_lib.fleet.notebook import undo_done, walk
 
 about = {"operator": OPERATOR, "reason": REASON, "incident": INCIDENT}
-fleet = await open_fleet(FLEET, engine=ENGINE, scheduler=SCHEDULER, **about)
+fleet = await open_fleet(FLEET, engine=ENGINE, scheduler=SCHEDULER, tls=TLS, **about)
 
 # %% [markdown]
 # ## How the targets are rolled back

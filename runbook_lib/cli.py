@@ -22,7 +22,7 @@ from runbook_lib.config.plan import summary
 from runbook_lib.config.target import pair
 from runbook_lib.documents import load_plan, load_target, resolved
 from runbook_lib.errors import ParametersError, RunbookError
-from runbook_lib.fleet import is_fleet
+from runbook_lib.fleet import FleetRun, is_fleet, open_existing, open_new
 from runbook_lib.fleet.commands import fleet
 from runbook_lib.fleet.commands import show as fleet_status
 from runbook_lib.fleet.listing import of_fleet
@@ -292,7 +292,7 @@ def init(folder: Path, as_json: bool) -> None:
 
 
 @commands.command(epilog=_with_example("runbook lab RUN --no-browser"))
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, metavar="[RUN|FLEET]", type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="The plan file.")
 @click.option("--target", "target_file", type=click.Path(path_type=Path), help="The target file.")
 @click.option("--rehearsal", is_flag=True, help="Game day: use a disposable stack with a fault.")
@@ -320,13 +320,13 @@ def lab(
     as_json: bool,
     **about: str,
 ) -> None:
-    """Open a new run or RUN in JupyterLab; Ctrl-C stops JupyterLab.
+    """Open a new run, RUN or FLEET in JupyterLab; Ctrl-C stops JupyterLab.
 
-    Opens the triage notebook, or the rollback notebook where the type is known.
+    Opens the triage notebook, or the rollback notebook where the type is known. For a fleet, name its file or its folder.
     """
     from runbook_lib.lab import server
 
-    def opened(run: Run, link: str) -> None:
+    def opened(run: Run | FleetRun, link: str) -> None:
         if as_json:
             click.echo(json.dumps({"run": str(run.folder.path), "link": link}), file=in_clear(sys.stdout))
         else:
@@ -341,12 +341,27 @@ def lab(
     try:
         if rehearsal:
             server.game_day(scenario, rows, opened, **about)
+        elif run and (run.is_file() or is_fleet(run)):
+            server.seat_fleet(_fleet(run, waive, about), opened)
         elif run:
             server.seat(_waived(lifecycle.open_existing(run, about["operator"]), waive), opened)
         elif plan_file and target_file:
             server.seat(_waived(server.begin(plan_file, target_file, **about), waive), opened)
     except KeyboardInterrupt:  # the usual end of this command
         click.echo("JupyterLab stopped, with everything it started.", err=True)
+
+
+def _fleet(place: Path, waive: str, about: Mapping[str, str]) -> FleetRun:
+    """The fleet of a folder, or a new one of a fleet file, with a waiver on every target."""
+    require_extra("lab")
+    run = (
+        open_existing(place)
+        if is_fleet(place)
+        else open_new(place, operator=about["operator"], reason=about["reason"], incident=about["incident"])
+    )
+    if waive:
+        run.waive(waive, about["operator"] or str(run.state.opened["operator"]))
+    return run
 
 
 @commands.command(epilog=_with_example("runbook plan --plan plan.yaml --target target.yaml --type full --option A"))
@@ -781,20 +796,21 @@ def abort(run: Path, as_json: bool) -> None:
 
 
 @commands.command(epilog=_with_example("runbook verify RUN"))
-@run_argument
+@click.argument("run")
 @json_option
-def verify(run: Path, as_json: bool) -> None:
-    """Verify the seal of a run, or of a fleet with its runs: every file and the journal's hash chain."""
+def verify(run: str, as_json: bool) -> None:
+    """Verify the seal of a run, or of a fleet with its runs: every file and the journal's hash chain; RUN may be a URL."""
     from runbook_lib import report
-    from runbook_lib.fleet import archive
+    from runbook_lib.fleet import archive, fetched
 
-    problems = [str(problem) for problem in (archive.verify(run) if is_fleet(run) else report.verify(run))]
+    with fetched.folder(run, whole=True) as path:
+        problems = [str(problem) for problem in (archive.verify(path) if is_fleet(path) else report.verify(path))]
     if as_json:
-        click.echo(json.dumps({"run": str(run), "intact": not problems, "problems": problems}))
+        click.echo(json.dumps({"run": run, "intact": not problems, "problems": problems}))
     else:
-        click.echo(
-            terminal.wrapped("\n".join(problems) or f"{run}: every file is as it was sealed. The seal is not signed.")
-        )
+        but = " A URL shows no modes and owners of files." if fetched.is_url(run) else ""
+        intact = f"{run}: every file is as it was sealed. The seal is not signed.{but}"
+        click.echo(terminal.wrapped("\n".join(problems) or intact))
     sys.exit(3 if problems else 0)
 
 

@@ -58,6 +58,7 @@ class FleetState:
     soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
     waived: Mapping[str, str] = field(default_factory=dict)  # a rule of the fleet -> the reason
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
+    refused: Mapping[str, str] = field(default_factory=dict)  # worker that joined this walk -> why it is given nothing
     outcome: Mapping[str, Any] | None = None
     walked: bool = False  # whether the targets were begun to be rolled back
     interrupted: str = ""  # the signal that asked the process that walks to end
@@ -114,11 +115,13 @@ def replay(journal: Sequence[Event]) -> FleetState:
                 if data["action"] == "apply":
                     began = state.began if state.walked else event.time
                     state = replace(state, began=began, walked=True, deadline_from=state.deadline_from or event.time)
-                state = replace(state, outcome=None, interrupted="")
+                state = replace(state, outcome=None, interrupted="", refused={})
             case "fleet-interrupted":
                 state = replace(state, interrupted=data["signal"])
             case "fleet-lost":
                 state = replace(state, lost={**state.lost, data["target"]: state.lost.get(data["target"], 0) + 1})
+            case "fleet-worker-refused":
+                state = replace(state, refused={**state.refused, data["worker"]: data["why"]})
             case "fleet-outcome":
                 state = replace(state, outcome=data, deadline_from=None)
     return state

@@ -87,7 +87,9 @@ def _is_over(state: FleetState, standings: Mapping[str, Standing], held_by: str)
     question, words = "Is it over?", Counter(each.word for each in standings.values())
     status = str((state.outcome or {}).get("status", ""))
     if held_by:
-        return Answer(question, [f"No. A process acts in this fleet now ({held_by})."])
+        expected = board.pace(state, standings)
+        acts = f"No. A process acts in this fleet now ({held_by})."
+        return Answer(question, [acts, f"{expected}."] if expected else [acts])
     if status == "finished" and words["waived"]:
         waived = [name for name, each in standings.items() if each.word == "waived"]
         return Answer(question, [f"Not quite. Waived steps and checks are not verified, on: {_names(waived)}."])

@@ -17,7 +17,7 @@ from runbook_lib.report import manifest
 from runbook_lib.report.manifest import Layout, Problem
 from runbook_lib.run import lifecycle
 
-PLAIN = {"targets", "plans", "runs"}  # folders
+PLAIN = {"targets", "plans", "runs", "lab"}  # folders
 
 
 def _runs(events: Sequence[Event]) -> Collection[str]:

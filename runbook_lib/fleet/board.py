@@ -99,16 +99,24 @@ def counted(standings: Mapping[str, Standing]) -> str:
     return ", ".join(f"{count} {word}" for word, count in words.most_common())
 
 
-def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
-    """Where the fleet is: how many targets have each state, the rate, and when the last should end."""
+def pace(state: FleetState, standings: Mapping[str, Standing]) -> str:
+    """How many targets a minute are rolled back, and when the last should end; "" before the first, and after the end."""
     words = Counter(each.word for each in standings.values())
     ended = [each.ended for each in standings.values() if each.ended and each.word in DONE]
-    lines = [f"{state.opened['fleet']}: {counted(standings)}"]
     left = sum(words[word] for word in ("previewed", "begun")) if state.approved else 0
-    if ended and left and state.walked and not state.outcome:
-        rate = len(ended) / max((max(ended) - state.began).total_seconds(), 0.001)
-        end = max(ended) + timedelta(seconds=left / rate)
-        lines.append(f"{rate * 60:.1f} targets a minute; {left} left, about {clock(left / rate)}, until {end:%H:%M:%S} UTC")
+    if not (ended and left and state.walked) or state.outcome:
+        return ""
+    rate = len(ended) / max((max(ended) - state.began).total_seconds(), 0.001)
+    end = max(ended) + timedelta(seconds=left / rate)
+    return f"{rate * 60:.1f} targets a minute; {left} left, about {clock(left / rate)}, until {end:%H:%M:%S} UTC"
+
+
+def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
+    """Where the fleet is: how many targets have each state, the rate, and when the last should end."""
+    lines = [f"{state.opened['fleet']}: {counted(standings)}"]
+    if expected := pace(state, standings):
+        lines.append(expected)
+    lines += [f"Refused worker {worker} {why}" for worker, why in state.refused.items()]
     if state.request != "resume":
         lines.append({"pause": "PAUSED", "abort": "ABORTED"}[state.request] + " on request")
     if waiting := [name for name, each in standings.items() if each.waits_since]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -42,12 +43,18 @@ def connected(address: str, tls: Tls | None = None) -> Client:
         ) from None
 
 
+def problem(task: Task) -> str:
+    """Why this worker must not act, with the name of its host; "" where it may. Read-only."""
+    why = unfit(task)
+    return f"on {socket.gethostname()}: {why}" if why else ""
+
+
 class Workers:
     """The workers of a cluster that walks a fleet, and why some of them must not act for it."""
 
     def __init__(self, client: Client, fleet: FleetRun) -> None:
         self._client, self._fleet = client, fleet
-        self._looked: dict[str, str] = {}  # worker -> why it is not fit, "" where it is
+        self._looked: dict[str, str] = {}  # worker -> its host, and why it is not fit; "" where it is
 
     def require_fit(self) -> None:
         """Make sure that there are workers, and that each has the same versions and sees the fleet's folder and its lock.
@@ -90,18 +97,20 @@ class Workers:
         return set(workers).isdisjoint(self._present())
 
     def _present(self) -> list[str]:
-        """The workers that there are now; those that joined since have been looked at."""
+        """The workers that there are now; those that joined since have been looked at, and the unfit are journaled."""
         present = [*self._client.scheduler_info()["workers"]]
         if new := [address for address in present if address not in self._looked]:
             self._look(new)
+            for address, why in self._unfit(new).items():
+                self._fleet.journal.append("fleet-worker-refused", worker=address, why=why)
         return present
 
     def _look(self, workers: Collection[str]) -> None:
         """Have workers say whether they are fit, by the run of the first target."""
         first = next(iter(self._fleet.state.targets))
         sample = self.sent(Task(first, str(self._fleet.child(first)), "preview"))
-        for address, found in self._client.run(unfit, sample, workers=[*workers], on_error="return").items():
-            self._looked[address] = f"{type(found).__name__}: {found}" if isinstance(found, Exception) else found
+        for address, found in self._client.run(problem, sample, workers=[*workers], on_error="return").items():
+            self._looked[address] = f"cannot run this library: {found}" if isinstance(found, Exception) else found
 
     def _unfit(self, workers: Collection[str]) -> dict[str, str]:
         return {address: self._looked[address] for address in workers if self._looked.get(address)}
@@ -110,7 +119,7 @@ class Workers:
         found = self._unfit(self._looked)
         return PreconditionError(
             f"{len(found)} of {len(self._looked)} workers cannot act for this fleet: "
-            + "; ".join(f"{address}: {why}" for address, why in found.items()),
+            + "; ".join(f"{address} {why}" for address, why in found.items()),
             where=self._client.scheduler_info()["address"],
             state="They were given nothing to do. Each target is as its own journal says.",
             safe_next="Install the same lock file on each, mount the fleet's folder there at the same path, restart them, "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,9 @@ import click
 
 from runbook_lib.config.installed import require_extra
 from runbook_lib.config.loading import ROOT
-from runbook_lib.errors import PreconditionError
+from runbook_lib.documents import load_plan
+from runbook_lib.errors import PreconditionError, RunbookError
+from runbook_lib.fleet import fetched
 from runbook_lib.journal.control import Request
 from runbook_lib.redaction import redact_values
 from runbook_lib.ui import terminal
@@ -33,7 +37,12 @@ def _with_example(command: str) -> str:
     return f"\b\nExample:\n  $ {command}\n\n{CODES}"
 
 
-fleet_argument = click.argument("folder", metavar="FLEET", type=click.Path(path_type=Path))
+def _path(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+    return fetched.require_path(value)
+
+
+fleet_argument = click.argument("folder", metavar="FLEET", callback=_path)
+read_argument = click.argument("folder", metavar="FLEET")  # a path or a URL
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 operator_option = click.option("--operator", default="", help="Your name.")
 waive_option = click.option(
@@ -62,11 +71,11 @@ def fleet() -> None:
 
 
 @fleet.command(epilog=_with_example("runbook fleet plan fleet.yaml"))
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", callback=_path)
 @operator_option
 @click.option("--reason", default="", help="The reason, for the rollback log.")
 @click.option("--incident", default="", help="The incident number.")
-@click.option("--outputs", default=ROOT / "outputs", type=click.Path(path_type=Path), help="Where the fleet's folder goes.")
+@click.option("--outputs", default=str(ROOT / "outputs"), callback=_path, help="Where the fleet's folder goes.")
 @waive_option
 @click.option("--take-over", default="", metavar="REASON", help="Take targets over from runs that were abandoned.")
 @engine_options
@@ -98,9 +107,15 @@ def plan(
         _require_idle(run)
     else:
         run = fleets.open_new(file, operator=operator, reason=reason, incident=incident, outputs=outputs)
-    _decided(run, waive, take_over, operator)
-    with opened_engine(run, kind, scheduler, tls_file) as engine, _watched(run, engine, as_json) as watch:
-        walk.preview(run, engine, watch)
+    with ExitStack() as held:
+        try:
+            engine = held.enter_context(opened_engine(run, kind, scheduler, tls_file))
+        except RunbookError:
+            if not file.is_dir():
+                shutil.rmtree(run.path)  # nothing was begun, and the same command makes another
+            raise
+        _decided(run, waive, take_over, operator)
+        walk.preview(run, engine, held.enter_context(_watched(run, engine, as_json)))
     if archive.is_sealed(run):
         archive.write(run)
     _show(run, as_json, preview=True)
@@ -146,11 +161,12 @@ def run_command(
 
 
 @fleet.command(epilog=_with_example("runbook fleet status FLEET"))
-@fleet_argument
+@read_argument
 @json_option
-def status(folder: Path, as_json: bool) -> None:
-    """Show every target's state and the next commands, from the journals alone."""
-    show(folder, as_json)
+def status(folder: str, as_json: bool) -> None:
+    """Show every target's state and the next commands, from the journals alone; FLEET may be a URL."""
+    with fetched.folder(folder) as path:
+        show(path, as_json, folder if fetched.is_url(folder) else "")
 
 
 @fleet.command(epilog=_with_example("runbook fleet undo FLEET"))
@@ -180,14 +196,20 @@ def undo(folder: Path, approve: str, operator: str, kind: str, scheduler: str, t
 
 
 @fleet.command(epilog=_with_example("runbook fleet report FLEET"))
-@fleet_argument
+@read_argument
 @json_option
-def report(folder: Path, as_json: bool) -> None:
-    """Write fleet-report.html and the fleet's seal from the journals, at any moment."""
+def report(folder: str, as_json: bool) -> None:
+    """Write fleet-report.html and the fleet's seal from the journals, at any moment.
+
+    Of a fleet at a URL, write the report into the current directory.
+    """
     from runbook_lib.fleet import archive, open_existing
     from runbook_lib.fleet.report import FILE
 
-    run = open_existing(folder)
+    if fetched.is_url(folder):
+        _report_of_a_url(folder, as_json)
+        return
+    run = open_existing(Path(folder))
     held_by = run.folder.held_by()
     unsealed = archive.write(run, held_by)
     sealed = not unsealed and not held_by
@@ -195,10 +217,23 @@ def report(folder: Path, as_json: bool) -> None:
         facts = {"fleet": str(folder), "report": str(run.path / FILE), "sealed": sealed, "unsealed": unsealed}
         click.echo(json.dumps(redact_values(facts)))
         return
-    lines = [str(folder / FILE), *(f"Not sealed: {name}: {why}" for name, why in unsealed.items())]
+    lines = [str(Path(folder) / FILE), *(f"Not sealed: {name}: {why}" for name, why in unsealed.items())]
     if held_by:
         lines.append(f"Not sealed: a process acts in this fleet now ({held_by}).")
     click.echo(terminal.wrapped("\n".join(lines)))
+
+
+def _report_of_a_url(url: str, as_json: bool) -> None:
+    from runbook_lib.fleet import open_existing
+    from runbook_lib.fleet import report as reports
+
+    with fetched.folder(url) as path:
+        run = open_existing(path)
+        file = Path(f"{run.folder.id}.html").absolute()
+        shutil.copy(reports.write(run, cache(load_plan), url=url), file)
+    said = f"{file}\nNot sealed: the fleet was read from {url}, and nothing was changed there."
+    facts = {"fleet": url, "report": str(file), "sealed": False, "unsealed": {}}
+    click.echo(json.dumps(redact_values(facts)) if as_json else terminal.wrapped(said))
 
 
 @fleet.command(epilog=_with_example("runbook fleet pause FLEET"))
@@ -359,19 +394,20 @@ def _watched(run: FleetRun, engine: Engine, as_json: bool) -> Iterator[Callable[
         yield watch
 
 
-def show(folder: Path, as_json: bool) -> None:
-    """Print the state of a fleet from the journals alone. Read-only."""
+def show(folder: Path, as_json: bool, url: str = "") -> None:
+    """Print the state of a fleet from the journals alone; `url` is the place of which the folder is a copy. Read-only."""
     from runbook_lib.fleet import open_existing
 
-    _show(open_existing(folder), as_json)
+    _show(open_existing(folder), as_json, url=url)
 
 
-def _show(run: FleetRun, as_json: bool, *, preview: bool = False) -> None:
+def _show(run: FleetRun, as_json: bool, *, preview: bool = False, url: str = "") -> None:
     from runbook_lib.fleet import board
 
     state, standings, held_by = run.state, run.standings(), run.folder.held_by()
     if as_json:
-        click.echo(json.dumps(redact_values(board.as_json(str(run.path), state, standings, held_by)), default=str))
+        facts = board.as_json(url or str(run.path), state, standings, held_by) | ({"next": []} if url else {})
+        click.echo(json.dumps(redact_values(facts), default=str))
         return
     if preview:
         shown = board.preview_table(state, standings, board.MOST_ROWS).astype(str)
@@ -385,5 +421,7 @@ def _show(run: FleetRun, as_json: bool, *, preview: bool = False) -> None:
     click.echo(terminal.wrapped("\n".join(lines)))
     if rows:
         click.echo("\n" + terminal.table("", head, rows, ["state"]).lstrip("\n"))
-    if next_ := board.ways_on(run.folder.label, state, standings, held_by):
+    if url:
+        click.echo("\n" + terminal.wrapped(f"Read from {url}, which does not show whether a process acts in the fleet now."))
+    elif next_ := board.ways_on(run.folder.label, state, standings, held_by):
         click.echo("\n" + terminal.wrapped("\n".join(next_)))

@@ -11,6 +11,7 @@ import signal
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -38,6 +39,12 @@ SETTINGS = {
 LOGGERS = ("distributed", "distributed.client", "tornado.application")  # of this process: errors of ours say what matters
 NO_WORKER = 60  # seconds for a worker to start again, as a nanny or Kubernetes has it
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
+
+
+def _page(client: Client) -> str:
+    """The address of the scheduler's dashboard, or of its list of workers: without bokeh there is no dashboard."""
+    link = str(client.dashboard_link)
+    return link if find_spec("bokeh") else f"{link.removesuffix('status')}info/main/workers.html"
 
 
 class _Deaf(WorkerPlugin):
@@ -69,7 +76,7 @@ class Dask:
         self._done = SimpleQueue[Future[None]]()
         self._closed = False
         self._without_since: float | None = None  # that the scheduler has no worker
-        self.dashboard = str(client.dashboard_link) if client.status == "running" else ""
+        self.dashboard = _page(client) if client.status == "running" else ""
 
     @classmethod
     def local(cls, threads: int) -> Dask:

@@ -137,6 +137,14 @@ class Held(Fact, kind="fleet-waiting", timeline="{target}: {why}"):
 
 
 @dataclass(frozen=True)
+class WorkerRefused(Fact, kind="fleet-worker-refused", timeline="{worker} {why}", milestone="refused: {worker} {why}"):
+    """A worker joined that cannot act for this fleet: it is given nothing to do, and the others continue."""
+
+    worker: str
+    why: str
+
+
+@dataclass(frozen=True)
 class UndoApproved(Fact, kind="fleet-undo-approved", timeline="{digest}, by {by}: {count} targets"):
     """Somebody approved the undo of targets: the digest of each."""
 

@@ -49,9 +49,12 @@ def _lines(run: FleetRun, dashboard: str) -> Callable[[], object]:
     if dashboard:
         print(f"Dask: {dashboard}", flush=True)
     known = {name: (each.word, bool(each.waits_since)) for name, each in run.standings().items()}
-    requested, interrupted = [run.state.request], [run.state.interrupted]
+    requested, interrupted, refused = [run.state.request], [run.state.interrupted], set[str]()
 
     def line() -> None:
+        for worker in [each for each in run.state.refused if each not in refused]:
+            refused.add(worker)
+            print(terminal.wrapped(f"Refused worker {worker} {run.state.refused[worker]}"), flush=True)
         if run.state.request != requested[-1]:
             requested.append(run.state.request)
             print(f"{run.state.opened['fleet']}: {requested[-1]} requested", flush=True)

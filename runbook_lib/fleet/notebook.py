@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 from IPython.display import display as show
 
 from runbook_lib import fleet as fleets
+from runbook_lib.config.fleet import load_tls
 from runbook_lib.config.loading import located
 from runbook_lib.errors import Declined, ParametersError, RunbookError, UnknownOutcome
-from runbook_lib.fleet import FIRST_ALONE, FleetRun, board, outcome, shared, undoing
+from runbook_lib.fleet import FIRST_ALONE, FleetRun, board, fetched, outcome, shared, undoing
 from runbook_lib.fleet import walk as walking
 from runbook_lib.fleet.commands import opened_engine
 from runbook_lib.fleet.engines import Engine
@@ -44,7 +45,8 @@ class Seat:
     run: FleetRun
     operator: str
     engine: str
-    scheduler: str
+    scheduler: str = ""
+    tls: str = ""
 
     @property
     def by(self) -> str:
@@ -60,6 +62,7 @@ async def open_fleet(
     incident: str = "",
     engine: str = "dask",
     scheduler: str = "",
+    tls: str = "",
 ) -> Seat:
     """Begin the run of a fleet file, or resume that of a fleet's folder, and show its banner. Reads the directory database.
 
@@ -76,13 +79,19 @@ async def open_fleet(
         raise ParametersError(
             f"ENGINE is {engine!r}.", state="Nothing was touched.", safe_next="Set ENGINE to dask or threads."
         )
-    path = located(Path(fleet))
+    if tls:
+        if not scheduler:
+            raise ParametersError(
+                "TLS is set, and SCHEDULER is empty.", state="Nothing was touched.", safe_next="Set SCHEDULER too."
+            )
+        load_tls(Path(tls))
+    path = located(fetched.require_path(fleet))
     if path.is_dir():
         run = fleets.open_existing(path)
     else:
         run = fleets.open_new(path, operator=operator, reason=reason, incident=incident)
     show(_banner(run))
-    return Seat(run, operator, engine, scheduler)
+    return Seat(run, operator, engine, scheduler, tls)
 
 
 async def choose(fleet: Seat, *, again: bool = False) -> Shown:
@@ -242,15 +251,20 @@ def finish(fleet: Seat) -> Shown:
 class _Work(BackgroundTask[Any]):
     """Work on a fleet's targets, with the board of the fleet as its output."""
 
-    def __init__(self, fleet: Seat, title: str, work: Callable[[], Any], *, controlled: bool = False) -> None:
+    def __init__(
+        self, fleet: Seat, title: str, work: Callable[[], Any], pages: Sequence[str] = (), *, controlled: bool = False
+    ) -> None:
+        """`pages`: the address of the engine's own page, while the work has an engine."""
         super().__init__(title, work)
+        self.pages = pages
         self.fleet, self.where, self.controlled = fleet, str(fleet.run.path), controlled
         self._seen = FleetRun(fleet.run.path)  # its own: the work reads on another thread
         self._since = monotonic()
 
     def shown(self) -> Shown:
         since = display.text(f"{self.title}: {clock(monotonic() - self._since)}")
-        return display.side_by_side(since, tiles(self._seen.state, self._seen.standings()))
+        links = [_link("Dask's dashboard", page) for page in self.pages if page]
+        return display.side_by_side(since, *links, tiles(self._seen.state, self._seen.standings()))
 
     def controls(self) -> Any:
         if not self.controlled:
@@ -276,12 +290,18 @@ async def _walked(fleet: Seat, title: str, act: Callable[[Engine], Any], *, cont
     What changes no target has no controls, and no board at the end.
     """
 
+    pages = list[str]()
+
     def work() -> Any:
-        with opened_engine(fleet.run, fleet.engine, fleet.scheduler, None) as engine:
-            return act(engine)
+        with opened_engine(fleet.run, fleet.engine, fleet.scheduler, Path(fleet.tls) if fleet.tls else None) as engine:
+            pages.append(engine.dashboard)
+            try:
+                return act(engine)
+            finally:
+                pages.clear()
 
     if attended():
-        return await _Work(fleet, title, work, controlled=controlled).done()
+        return await _Work(fleet, title, work, pages, controlled=controlled).done()
     ended = work()
     if controlled:
         show(tiles(fleet.run.state, fleet.run.standings()))
@@ -299,6 +319,11 @@ async def _resumed(fleet: Seat) -> None:
         chosen, _ = await choice("RESUME", options, "leave", question="the fleet was aborted")
         if chosen == "resume":
             fleet.run.request("resume", fleet.by or "operator")
+
+
+def _link(text: str, address: str) -> Shown:
+    html = f'<a href="{escape(address, quote=True)}" target="_blank" rel="noopener">{escape(text)}</a>'
+    return Shown(f"<div>{html}</div>", f"{text}: {address}")
 
 
 def _banner(run: FleetRun) -> Shown:

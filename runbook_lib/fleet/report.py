@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ OUTCOMES = {  # the colour and the sign of each
 Plans = Callable[[Path], Plan]
 
 
-def write(run: FleetRun, plan: Plans, held_by: str = "") -> Path:
+def write(run: FleetRun, plan: Plans, held_by: str = "", url: str = "") -> Path:
     """Write `fleet-report.html` into the fleet's folder, at any moment of its run.
 
     Args:
         run: The fleet.
         plan: Loads a plan file.
         held_by: The process that acts in the fleet now, "" for none but this one.
+        url: The place of which the folder is a copy: then the report has no commands and no links to other files.
     """
     state, standings = run.state, run.standings()
     events = [event for event in run.journal.events() if event.kind != SEALED]
@@ -45,6 +47,8 @@ def write(run: FleetRun, plan: Plans, held_by: str = "") -> Path:
     status = str((state.outcome or {"status": now})["status"])
     tone, symbol = OUTCOMES.get(status, ("calm", "▶" if held_by else "·"))
     lost = {name: _lost(run.child(name), plan) for name, each in standings.items() if each.touched}
+    label, counted = url or run.folder.label, {name: each for name, each in lost.items() if each}
+    answered = answers(label, state, standings, counted, held_by)
     return run.folder.write_text(
         FILE,
         render(
@@ -55,7 +59,7 @@ def write(run: FleetRun, plan: Plans, held_by: str = "") -> Path:
             status=status.upper(),
             tone=tone,
             symbol=symbol,
-            answers=answers(run.folder.label, state, standings, {n: each for n, each in lost.items() if each}, held_by),
+            answers=[replace(each, commands=()) for each in answered] if url else answered,
             chart=waves(state, standings, max(event.time for event in events)),
             targets=sorted(_targets(run, lost), key=lambda row: row["tone"] not in ("bad", "odd")),
             done=sum(each.word in DONE for each in standings.values()),

@@ -20,7 +20,9 @@ LOOKS: Mapping[Word, tuple[str, str]] = {  # a symbol and a colour, each with it
     "undone": ("↺", NEUTRAL),
 }
 OTHER = ("·", NEUTRAL)
-TILE = "display:inline-block;margin:2px;padding:2px 8px;border-radius:4px;font-size:12px;line-height:1.35"
+WAVE = "display:grid;grid-template-columns:5em minmax(0,1fr);margin:4px 0"
+TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5em,1fr));gap:4px"
+TILE = "padding:2px 8px;border-radius:4px;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 MOST_TILES = 60  # targets of a fleet in which each has a tile; in a larger one those without trouble are counted
 MOST_REASONS = 20
 COUNTED = (*DONE, "previewed", "pending", "undone")
@@ -32,7 +34,8 @@ def tiles(state: FleetState, standings: Mapping[str, Standing]) -> Shown:
     waves, text = "", []
     for number, wave in enumerate(state.waves, 1):
         found = [*_wave([standings[name] for name in wave], len(standings) > MOST_TILES)]
-        waves += f'<div style="margin:4px 0"><b>Wave {number}</b> {"".join(html for html, _ in found)}</div>'
+        inside = "".join(html for html, _ in found)
+        waves += f'<div style="{WAVE}"><b>Wave {number}</b><div style="{TILES}">{inside}</div></div>'
         text.append(f"Wave {number}: {', '.join(said for _, said in found)}")
     html = "".join(f"<div>{escape(line)}</div>" for line in lines)
     return display.side_by_side(Shown(html + waves, "\n".join([*lines, *text])), *_reasons(standings))
@@ -51,7 +54,7 @@ def _wave(found: Sequence[Standing], counts: bool) -> Iterator[tuple[str, str]]:
 
 def _tile(name: str, word: Word, place: str = "") -> str:
     symbol, colour = LOOKS.get(word, OTHER)
-    return f'<span style="{TILE};{colour}">{escape(name)}<br><b>{symbol} {word}{place}</b></span>'
+    return f'<div style="{TILE};{colour}">{escape(name)}<br><b>{symbol} {word}{place}</b></div>'
 
 
 def _reasons(standings: Mapping[str, Standing]) -> Iterator[Shown]:

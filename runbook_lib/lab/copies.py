@@ -1,4 +1,4 @@
-"""The notebooks of a run: parameterised copies in its folder, so that the originals are never edited."""
+"""The notebooks of a run or a fleet: parameterised copies in its folder, so that the originals are never edited."""
 
 import ast
 import json
@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.checks.prerequisites import NOTEBOOKS
 from runbook_lib.config.loading import ROOT
+from runbook_lib.fleet import FleetRun
 from runbook_lib.headless import rendering
 from runbook_lib.headless.papermill_io import clean
-from runbook_lib.journal.folder import make_private
+from runbook_lib.journal.folder import RunFolder, make_private
 from runbook_lib.redaction import redact, register_environment
 from runbook_lib.run import Run
 from runbook_lib.system import temporary
 
-DIRECTORY = "lab"
+DIRECTORY, FLEET = "lab", "10-fleet"
 OF_THE_PAGE = ("@jupyter-widgets/jupyterlab-sidecar", "ipylab")
 
 
@@ -37,6 +39,18 @@ def prepare(run: Run) -> list[Path]:
     return list(dict.fromkeys(directory / source.name for source in sources))
 
 
+def prepare_fleet(run: FleetRun) -> Path:
+    """Copy the notebook of a fleet into its folder, its parameters injected; a copy that exists stays as it is."""
+    directory = run.folder.path.resolve() / DIRECTORY
+    make_private(directory)
+    copy = directory / f"{FLEET}.ipynb"
+    if not copy.exists():
+        about = {name.upper(): str(run.state.opened[name]) for name in ("operator", "reason", "incident")}
+        _copy(NOTEBOOKS / copy.name, copy, {"FLEET": _place(run.folder), **about})
+        run.journal.append("notebooks-prepared", directory=DIRECTORY, notebooks=[FLEET])
+    return copy
+
+
 def _of_type(run: Run, own: Path) -> list[Path]:
     """The notebook of the run's type, rendered into `own` unless it serves all plans; none without a type."""
     plan, name = run.context.plan, run.context.type
@@ -55,7 +69,7 @@ def _option(run: Run) -> str:
 
 def _parameters(run: Run) -> dict[str, str]:
     """The parameters of the notebooks; paths are relative to the project, so that a copy can be opened elsewhere."""
-    opened, folder = run.state.opened, run.folder.path.resolve()
+    opened = run.state.opened
     return {
         "PLAN": opened["plan_file"],
         "TARGET": opened["target_file"],
@@ -63,8 +77,14 @@ def _parameters(run: Run) -> dict[str, str]:
         "OPERATOR": opened["operator"],
         "REASON": opened["reason"],
         "INCIDENT": opened["incident"],
-        "RUN": str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder),
+        "RUN": _place(run.folder),
     }
+
+
+def _place(folder: RunFolder) -> str:
+    """The folder's path, from the project where it is in there."""
+    path = folder.path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def _copy(source: Path, copy: Path, parameters: Mapping[str, str]) -> None:

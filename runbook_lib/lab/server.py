@@ -1,4 +1,4 @@
-"""A separate JupyterLab for one run: on loopback, with a token and the project's settings, not the user's."""
+"""A separate JupyterLab for one run or fleet: on loopback, with a token and the project's settings, not the user's."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from runbook_lib.config.installed import packaged, require_extra
 from runbook_lib.config.loading import PROJECT, ROOT
 from runbook_lib.documents import load_plan
 from runbook_lib.errors import PreconditionError
-from runbook_lib.lab.copies import prepare, write_cards
+from runbook_lib.fleet import FleetRun, archive
+from runbook_lib.lab.copies import prepare, prepare_fleet, write_cards
 from runbook_lib.rehearsal.rehearse import require_programs, scenario_named
 from runbook_lib.rehearsal.workspace import MARK, PLAN, TARGET, settled_in
 from runbook_lib.run import Run, lifecycle
@@ -122,7 +123,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-Opened = Callable[[Run, str], None]  # called with the run and the link once JupyterLab answers
+Opened = Callable[[Run | FleetRun, str], None]  # called with the run and the link once JupyterLab answers
 
 
 def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) -> None:
@@ -143,6 +144,23 @@ def seat(run: Run, opened: Opened, environment: Mapping[str, str] = os.environ) 
             with undisturbed():
                 run.close_adapters()
                 _seal(run)
+
+
+def seat_fleet(run: FleetRun, opened: Opened, environment: Mapping[str, str] = os.environ) -> None:
+    """Serve a fleet's notebook in JupyterLab until it is shut down; then write the fleet's seal again, where it has one.
+
+    Raises:
+        PreconditionError: The extra `lab` is not installed, or JupyterLab does not start.
+    """
+    with ending_signals_raise():
+        try:
+            with serving(run.folder.path.resolve(), [prepare_fleet(run)], environment) as lab:
+                opened(run, lab.link)
+                lab.process.wait()
+        finally:
+            with undisturbed():
+                if archive.is_sealed(run):  # JupyterLab has saved the notebook since
+                    archive.write(run, run.folder.held_by())
 
 
 def game_day(scenario: str, rows: int, opened: Opened, type_name: str = "", option: str = "", **about: str) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import yaml
 from nbformat import NotebookNode
 
 from runbook_lib import fleet, report
-from runbook_lib.fleet import JOURNAL, FleetRun
+from runbook_lib.fleet import JOURNAL, FleetRun, undoing
 from runbook_lib.fleet import notebook as cells
+from runbook_lib.fleet import walk as walking
+from runbook_lib.fleet.engines import Engine
 from runbook_lib.headless.kernel import started
 from runbook_lib.headless.papermill_engine import NotebookUnfinished
 from runbook_lib.journal import Journal
+from runbook_lib.rehearsal.fleet import CHECK, EXPORTS, FIXED, SPOILED
 from runbook_lib.rehearsal.tenants import Tenants
 
 from ...support.kernels import Cell, kernel
@@ -95,16 +99,62 @@ def test_a_person_resumes_a_paused_fleet_and_watches_it_end(approved: FleetRun) 
             f"fleet = await open_fleet({str(approved.path)!r}, operator='Dana', engine='threads')"
         )
         open_it.until(lambda: open_it.idle)
-        walking = execute("await walk(fleet)")
-        walking.until(lambda: walking.says("PAUSED on request"))
-        walking.click(walking.button("Resume the fleet"))
-        walking.until(lambda: walking.idle)
+        under_way = execute("await walk(fleet)")
+        under_way.until(lambda: under_way.says("PAUSED on request"))
+        under_way.click(under_way.button("Resume the fleet"))
+        under_way.until(lambda: under_way.idle)
         ended = execute("finish(fleet)")
         ended.until(lambda: ended.idle)
 
-    assert walking.says("t001 verified") and walking.says("its controls are removed")
+    assert under_way.says("t001 verified") and under_way.says("its controls are removed")
     assert ended.says("FINISHED: all 1 targets are rolled back")
     assert approved.state.request == "resume"
+
+
+@pytest.mark.slow
+def test_a_person_clicks_retry_then_undo_and_finishes(shops: Tenants, planned: Planned, engine: Engine) -> None:
+    plan = yaml.safe_load((shops.root / "plan.yaml").read_text())
+    plan["types"]["full"]["checks"].append("exports-empty")
+    plan["checks"]["exports-empty"] = CHECK
+    (shops.root / "plan.yaml").write_text(yaml.safe_dump(plan))
+    for name in ("t001", "t002"):
+        shops.execute(name, EXPORTS)
+    run = planned(targets={"list": ["t001", "t002"]}, max_failures=1)
+    shops.execute("t002", SPOILED)
+    walking.apply(run, engine)
+    shops.execute("t002", FIXED)
+    before = len(run.child("t001").joinpath("journal.jsonl").read_bytes())
+
+    with kernel() as (_, client):
+
+        def execute(source: str) -> Cell:
+            return Cell(client, source)
+
+        def ended(cell: Cell) -> Cell:
+            cell.until(lambda: cell.idle)
+            return cell
+
+        names = ", ".join(cells.__all__)
+        ended(execute(f"from runbook_lib.fleet.notebook import {names}"))
+        ended(execute(f"fleet = await open_fleet({str(run.path)!r}, operator='Dana')"))  # by Dask
+        mixed = ended(execute("finish(fleet)"))
+        retry = execute("await retry_failed(fleet)")
+        retry.click(retry.button("retry: try the failed"))
+        ended(retry)
+        retried = {name: each.word for name, each in run.standings().items()}
+        kept = len(run.child("t001").joinpath("journal.jsonl").read_bytes())
+        undo = execute("await undo_done(fleet, finished_too=True)")
+        undo.click(undo.button("undo: undo it there"))
+        undo.choose(undo.widget("TextModel"), value=undoing.offer(run).digest)
+        undo.click(undo.button("Confirm"))
+        ended(undo)
+        finished = ended(execute("finish(fleet)"))
+
+    assert mixed.says("UnknownOutcome: The fleet is not finished: mixed") and mixed.says("To finish 1 target:")
+    assert (retried, kept) == (dict.fromkeys(["t001", "t002"], "verified"), before)
+    assert retry.says("FINISHED: all 2 targets are rolled back") and retry.says("Dask's dashboard: http://127.0.0.1:")
+    assert undo.says("UNDONE: ") and finished.says("UNDONE: ")
+    assert {each.word for each in run.standings().values()} == {"undone"}
 
 
 class Answers:

@@ -1,5 +1,6 @@
 """What a reader of a fleet sees first, also where it has many targets."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -152,3 +153,16 @@ def test_only_a_fleet_that_is_verified_everywhere_is_over() -> None:
     ]
 
     assert said == ["Yes", "Not quite", "No"]
+
+
+def test_while_a_fleet_is_rolled_back_its_end_is_expected() -> None:
+    standings = {**large(), "t190": one("t190", "previewed")}
+    state = state_of(standings)
+
+    expected = board.pace(state, standings)
+    over = answers(PATH, state, standings, {}, held_by="pid 7")[1]
+
+    assert re.fullmatch(r"\d+\.\d targets a minute; 2 left, about \d+(\.\d)? s, until 03:0\d:\d\d UTC", expected)
+    assert expected in board.headline(state, standings)
+    assert over.sentences == ["No. A process acts in this fleet now (pid 7).", f"{expected}."]
+    assert board.pace(state_of(standings, outcome={"status": "mixed", "summary": ""}), standings) == ""
