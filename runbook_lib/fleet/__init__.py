@@ -234,7 +234,6 @@ def open_new(
     fleet = load_fleet(file)
     found = targets(fleet, file)
     plan = load_plan(Path(fleet.plan))
-    _require_shared(fleet, plan, file, [each.name for each in found])
     path = outputs / new_id(incident or "no-incident", f"fleet-{fleet.name}")
     part = path.with_name(f".{path.name}.part")
     folder = RunFolder(part)
@@ -246,6 +245,8 @@ def open_new(
             with _named(file, name, part):
                 production |= load_target(part / target).is_production
                 pair(load_plan(part / own) if own else plan, load_target(part / target), part / target)
+        own = files[found[0].name][1]
+        _require_shared(fleet, plan, file, load_plan(part / own) if own else plan, [*files])
         part.rename(path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -255,7 +256,9 @@ def open_new(
 
     def child(name: str, plan_file: Path, target_file: Path, type_name: str, option: str) -> Run:
         outputs = path / "runs" / name
-        made = lifecycle.open_new(plan_file, target_file, type_name, option=option, outputs=outputs, **about)
+        made = lifecycle.open_new(
+            plan_file, target_file, type_name, option=option, outputs=outputs, fleet=fleet.name, **about
+        )
         made.close_adapters()
         return made
 
@@ -346,7 +349,7 @@ def _named(file: Path, target: str, folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) -> None:
+def _require_shared(fleet: Fleet, plan: Plan, file: Path, each: Plan, names: Sequence[str]) -> None:
     """See that what all targets share can be rolled back when the file says, and that no target takes its name.
 
     Raises:
@@ -355,7 +358,7 @@ def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) 
     if shared.NAME in names:
         why = f"a target is called {shared.NAME}, which names what all targets share"
     elif fleet.shared is None or not (
-        why := shared.problem(plan, fleet, fleet.shared, load_target(Path(fleet.shared.target)))
+        why := shared.problem(plan, fleet, fleet.shared, load_target(Path(fleet.shared.target)), each)
     ):
         return
     raise ParametersError(

@@ -105,7 +105,8 @@ def apply(run: FleetRun, engine: Engine, *, only: Collection[str] = (), watch: W
             for number, wave in enumerate(state.waves, 1):
                 names = [name for name in wave if name in state.ready and (not only or name in only)]
                 if [name for name in names if run.standing(name).word not in SETTLED]:
-                    if stopped := shared.blocked(run.fleet.shared, names, run.standings()):
+                    stopped = walk.too_many_failed() or shared.blocked(run.fleet.shared, names, run.standings())
+                    if stopped:
                         break
                     run.journal.append("wave-started", number=number, count=len(names))
                     begun = monotonic()
