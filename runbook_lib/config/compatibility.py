@@ -81,6 +81,7 @@ class Rules:
     plan: Combined
     built_from: Mapping[str, str]
     restored: Sides = BOTH
+    begins: State | None = None  # where a fleet's other runs have changed what this one begins with
 
     @property
     def allowed(self) -> frozenset[tuple[str, str, str]]:
@@ -88,7 +89,9 @@ class Rules:
         return self.plan.combinations
 
     def beginning(self) -> State:
-        """Return the release with the feature, as it is before any step."""
+        """Return the state before any step: the release with the feature, but for what a fleet's other runs did."""
+        if self.begins:
+            return self.begins
         code = dict.fromkeys(self.plan.repositories, frozenset({FEATURE}))
         running = dict.fromkeys(self.plan.services, frozenset({FEATURE}))
         return State(frozenset({(FEATURE, FEATURE)}), code, code, running, frozenset({True}))
@@ -169,7 +172,7 @@ def contradictions(plan: Combined) -> dict[str, str]:
                 f"types.{name} is executed as {kind.carried_out_as}, though the compatibility table allows to change "
                 f"{' and '.join(kind.changes)} alone"
             )
-        for option in list(kind.options) or ([""] if kind.steps else []):
+        for option in [] if kind.in_fleet else list(kind.options) or ([""] if kind.steps else []):
             end = rules.state(StepEffect(step) for step in plan.steps_of(name, option))
             if why := _of_repositories(plan, end.code, end.database):
                 how = f" with option {option}" if option else ""

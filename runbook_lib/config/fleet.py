@@ -137,7 +137,8 @@ class Fleet(Model):
     template: str | None = None
     """A target file in which {target.name} and {target.LABEL} are filled in for each target."""
     per_target: dict[str, Any] = {}
-    """Put over the plan for each target, with labels filled in, as `database: {schema: "{target.schema}"}`."""
+    """Put over the plan for each target, with labels filled in, as `database: {schema: "{target.schema}"}`; a key that is
+    null is left out."""
     targets: Targets
     """Which targets there are."""
     server: str | None = None

@@ -40,6 +40,7 @@ class Context:
     operator: str
     reporter: Reporter = field(default_factory=Reporter)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)  # on the clock that the run began with
+    after_undo: bool = False  # whether what a fleet's other runs did counts as undone
 
     @property
     def type(self) -> str:

@@ -260,7 +260,6 @@ def open_new(
         plan = load_plan(Path(fleet.plan))
     with named_by(file, "soak.checks"):
         require_known(fleet.soak.checks if fleet.soak else (), plan.checks, "a check of the plan")
-    _require_shared(fleet, plan, file, [each.name for each in found])
     path = outputs / new_id(incident or "no-incident", f"fleet-{fleet.name}")
     part = path.with_name(f".{path.name}.part")
     folder = RunFolder(part)
@@ -272,6 +271,8 @@ def open_new(
             with _named(file, name, sources[name], part):
                 production |= load_target(part / target).is_production
                 pair(load_plan(part / own) if own else plan, load_target(part / target), part / target)
+        own = files[found[0].name][1]
+        _require_shared(fleet, plan, file, load_plan(part / own) if own else plan, [*files])
         part.rename(path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -281,7 +282,9 @@ def open_new(
 
     def child(name: str, plan_file: Path, target_file: Path, type_name: str, option: str) -> Run:
         outputs = path / "runs" / name
-        made = lifecycle.open_new(plan_file, target_file, type_name, option=option, outputs=outputs, **about)
+        made = lifecycle.open_new(
+            plan_file, target_file, type_name, option=option, outputs=outputs, fleet=fleet.name, **about
+        )
         made.close_adapters()
         return made
 
@@ -373,7 +376,7 @@ def _named(file: Path, target: str, source: str, folder: Path) -> Iterator[None]
         ) from None
 
 
-def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) -> None:
+def _require_shared(fleet: Fleet, plan: Plan, file: Path, each: Plan, names: Sequence[str]) -> None:
     """See that what all targets share can be rolled back when the file says, and that no target takes its name.
 
     Raises:
@@ -386,7 +389,7 @@ def _require_shared(fleet: Fleet, plan: Plan, file: Path, names: Sequence[str]) 
     else:
         with named_by(file, "shared.target"):
             target = load_target(Path(fleet.shared.target))
-        if not (why := shared.problem(plan, fleet, fleet.shared, target)):
+        if not (why := shared.problem(plan, fleet, fleet.shared, target, each)):
             return
     raise ParametersError(
         f"In {located(file)}, {why}.",

@@ -33,6 +33,8 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # a task whose worker died comes back at once: the journal decides
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.daemon": False,  # workers start pg_dump, git and others
+    "distributed.worker.profile.enabled": False,  # it would look at every thread's stack a hundred times a second
+    "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "60s",
     "logging.distributed": "critical",
 }

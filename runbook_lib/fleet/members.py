@@ -152,10 +152,11 @@ def _filled(value: Any, labels: Mapping[str, str], file: str, key: str = "") -> 
 
 
 def _over(under: Any, over: Any) -> Any:
-    """Mappings key by key; all else as `over` has it."""
+    """Mappings key by key, without those that `over` has as null; all else as `over` has it."""
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over
-    return under | {key: _over(under[key], value) if key in under else value for key, value in over.items()}
+    merged = under | {key: _over(under[key], value) if key in under else value for key, value in over.items()}
+    return {key: value for key, value in merged.items() if over.get(key, value) is not None}
 
 
 def written(target: Target, write: Callable[[str, str], object]) -> tuple[str, str | None]:

@@ -1,23 +1,32 @@
 """The parts that all targets of a fleet share, such as code and services: when they may be rolled back. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
-from runbook_lib.config.compatibility import FEATURE, Rules
+from runbook_lib.config.compatibility import Rules, State, StepEffect
 from runbook_lib.config.fleet import Fleet, Shared
 from runbook_lib.config.plan import Plan
 from runbook_lib.config.plan.steps import DatabaseStep
 from runbook_lib.config.target import Target
 from runbook_lib.fleet.standing import DONE, Standing
+from runbook_lib.journal.folder import SHARED
 
-NAME = "shared"  # what its run is called among the targets'
+NAME = SHARED
 
 
-def problem(plan: Plan, fleet: Fleet, shared: Shared, target: Target) -> str:
+def problem(plan: Plan, fleet: Fleet, shared: Shared, target: Target, each: Plan) -> str:
     """Why the shared parts cannot be rolled back when the fleet file says, "" where they can. Pure.
 
     While databases are rolled back in waves, some have the feature and some do not. The code that runs meanwhile must be
-    allowed with both by the plan's compatibility table.
+    allowed with all of that by the plan's compatibility table.
+
+    Args:
+        plan: The fleet's plan.
+        fleet: The fleet file.
+        shared: What it says about the shared parts.
+        target: Their target.
+        each: The plan of a target.
     """
     if shared.type not in plan.types:
         return f"the plan has no rollback type {shared.type!r}; it has {', '.join(plan.types)}"
@@ -25,18 +34,39 @@ def problem(plan: Plan, fleet: Fleet, shared: Shared, target: Target) -> str:
     if changing := [name for name in steps if isinstance(plan.steps[name], DatabaseStep)]:
         return f"its type {shared.type} has steps on a database: {', '.join(changing)}"
     changes = {what for name in steps for what in plan.steps[name].touches().changes}
-    of_each = plan.steps_of(fleet.type, fleet.option) if fleet.type in plan.types else []
-    if twice := [name for name in of_each if plan.steps[name].touches().changes & changes]:
+    of_each = each.steps_of(each.carried_out(fleet.type), fleet.option)
+    if twice := [name for name in of_each if each.steps[name].touches().changes & changes]:
         return f"the type {fleet.type} of each target changes what all share, by {', '.join(twice)}"
-    rules = Rules(plan, target.services.built_from)
-    state = rules.beginning()
-    for step in steps if shared.when == "before" else ():
-        state = rules.after(state, step)
-    for schema, data in ((FEATURE, FEATURE), ("before", "before")):
-        between = replace(state, database=frozenset({(schema, data)}))
-        if forbidden := rules.forbidden(between):
-            return f"between the waves {forbidden[0]}, which the plan's compatibility table does not allow"
-    return ""
+    rules, databases = Rules(plan, target.services.built_from), _walked(Rules(each, {}), of_each)
+    code = _walked(rules, steps)
+    if not (why := _forbidden(rules, code, databases, shared.when)):
+        return ""
+    other: Literal["before", "after"] = "after" if shared.when == "before" else "before"
+    may = "" if _forbidden(rules, code, databases, other) else f"; `when: {other}` is allowed"
+    return f"between the waves {why}, which the plan's compatibility table does not allow{may}"
+
+
+def _walked(rules: Rules, steps: Sequence[str]) -> list[State]:
+    """The states that steps go through, from before the first to after the last."""
+    return [rules.state(map(StepEffect, steps[:count])) for count in range(len(steps) + 1)]
+
+
+def _forbidden(rules: Rules, code: Sequence[State], databases: Sequence[State], when: Literal["before", "after"]) -> str:
+    """The first combination that must not run while one is rolled back and then the other, "" where all may."""
+    first, last = code[0], code[-1]
+    if when == "before":
+        passed = [*code, *(replace(last, database=each.database) for each in databases)]
+    else:
+        passed = [replace(first, database=each.database) for each in databases]
+        passed += [replace(one, database=databases[-1].database) for one in code]
+    return next((found[0] for each in passed if (found := rules.forbidden(each))), "")
+
+
+def undone_later(shared: Shared | None, names: Collection[str]) -> set[str]:
+    """Whose undo comes after that of the others: what all targets share, or the targets. Pure."""
+    if shared is None:
+        return set()
+    return {NAME} if shared.when == "before" else {*names} - {NAME}
 
 
 def blocked(shared: Shared | None, wave: Collection[str], standings: Mapping[str, Standing], *, undo: bool = False) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook_lib.errors import Declined, RunbookError
-from runbook_lib.fleet import FleetRun, digest_of
+from runbook_lib.fleet import FleetRun, digest_of, shared
 from runbook_lib.run import lifecycle, undo
 
 
@@ -42,11 +42,13 @@ def offer(run: FleetRun) -> Offer:
         Declined: No target has any.
     """
     digests, loses, refused = dict[str, str](), dict[str, list[str]](), dict[str, str]()
+    later = shared.undone_later(run.fleet.shared, run.state.targets)
     for name, each in run.standings().items():
         if not each.touched:
             continue
         try:
             opened = lifecycle.open_existing(run.child(name))
+            opened.context.after_undo = name in later
             try:
                 found = undo.offer(opened, approved=run.state.undone_by.get(name, ""))
             finally:

@@ -19,6 +19,7 @@ from runbook_lib.errors import JournalError, ParametersError, PreconditionError
 from runbook_lib.redaction import redact, redact_values
 
 FLEET = "fleet.jsonl"  # the journal of a fleet's folder, which holds a run for each target
+SHARED = "shared"  # what the run of the parts that all targets of a fleet share is called among the targets'
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600  # of a run folder: for its owner alone
 
 

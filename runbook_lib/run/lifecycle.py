@@ -34,8 +34,9 @@ def open_new(
     reason: str = "",
     incident: str = "",
     outputs: Path = ROOT / "outputs",
+    fleet: str = "",
 ) -> Run:
-    """Begin a run: read plan and target, create its folder, journal who, what and why.
+    """Begin a run, by itself or for the named fleet: read plan and target, create its folder, journal who, what and why.
 
     Raises:
         ParametersError: The plan, the target or a parameter is wrong; no folder was created.
@@ -51,6 +52,13 @@ def open_new(
             where=str(plan_file),
             state="Nothing was touched.",
             safe_next=f"Choose one of: {', '.join(options)}.",
+        )
+    if carried_out and plan.types[carried_out].in_fleet and not fleet:
+        raise ParametersError(
+            f"Only a fleet walks the rollback type {carried_out}, next to another one that takes the rest back.",
+            where=str(plan_file),
+            state="Nothing was touched.",
+            safe_next="Use `runbook fleet plan FILE`, or another type.",
         )
     require_within_schema(plan, target, carried_out, option)
     if target.is_production and not (operator and reason):

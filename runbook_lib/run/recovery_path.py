@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from runbook_lib.config.compatibility import BOTH, Rules, StepEffect
+from runbook_lib.config.compatibility import BOTH, Database, Rules, State, StepEffect
+from runbook_lib.config.loading import ROOT
 from runbook_lib.config.plan import StepSpec
 from runbook_lib.context import Context
+from runbook_lib.documents import load_plan, load_target
 from runbook_lib.errors import RunbookError
-from runbook_lib.journal.state import RunState
+from runbook_lib.journal import Journal
+from runbook_lib.journal.folder import FLEET, SHARED
+from runbook_lib.journal.state import RunState, replay
 
 NONE: Mapping[tuple[str, str], str] = MappingProxyType({})
 DOWN = "some services would still be down after the last step"
@@ -40,12 +45,46 @@ class RecoveryPath:
 
 
 def rules_of(context: Context) -> Rules:
-    """Return the rules of a run; a backup that it restores brings its own schema. Read-only."""
+    """Return the rules of a run; a backup that it restores brings its own schema. Read-only.
+
+    In a fleet whose targets share parts, they begin with what its other runs did, by their journals.
+    """
     try:
         restored = context.restored
     except RunbookError:  # unreadable now: either is possible
         restored = BOTH
-    return Rules(context.plan, context.target.services.built_from, restored)
+    rules = Rules(context.plan, context.target.services.built_from, restored)
+    return rules if context.after_undo else replace(rules, begins=_of_fleet(context.folder.path, rules.beginning()))
+
+
+def _of_fleet(path: Path, state: State) -> State | None:
+    """Return a state with what a fleet's other runs did; None for a run of no such fleet. Read-only."""
+    fleet = path.parents[2] if len(path.parents) > 2 else path
+    if not (fleet / FLEET).is_file() or not (fleet / "runs" / SHARED).is_dir():
+        return None
+    runs = {name: fleet / each["run"] for name, each in Journal(fleet / FLEET).events()[0].data["targets"].items()}
+    if path == runs[SHARED]:
+        return replace(state, database=_databases([run for name, run in runs.items() if name != SHARED]))
+    known = _state(runs[SHARED])
+    built_from = load_target(ROOT / known.opened["target_file"]).services.built_from
+    shared = Rules(load_plan(ROOT / known.opened["plan_file"]), built_from).state(effects_of(known))
+    return replace(
+        state,
+        code={**state.code, **shared.code},
+        built={**state.built, **shared.built},
+        running={**state.running, **shared.running},
+    )
+
+
+def _databases(runs: Sequence[Path]) -> Database:
+    """Return the schemas and data that the databases of these runs have reached; one plan rolls all of them back."""
+    reached = {tuple(effects_of(state)): state for state in map(_state, runs)}
+    found = [Rules(load_plan(ROOT / state.opened["plan_file"]), {}).state(effects) for effects, state in reached.items()]
+    return frozenset(each for one in found for each in one.database)
+
+
+def _state(run: Path) -> RunState:
+    return replay(Journal(run / "journal.jsonl").events())
 
 
 def effects_of(state: RunState) -> list[StepEffect]:

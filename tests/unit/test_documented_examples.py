@@ -57,11 +57,14 @@ def placed(example: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("block", OF_FLEETS)
-def test_an_example_of_a_fleet_is_read(block: str) -> None:
+def test_an_example_of_a_fleet_is_read(tmp_path: Path, block: str) -> None:
     example = yaml.safe_load(block)
 
     if any(key.startswith("tls_") for key in example):
         assert example.keys() <= Tls.model_fields.keys()
+    elif "feature" in example:
+        (tmp_path / "plan.yaml").write_text(block)
+        assert load_plan(tmp_path / "plan.yaml").types["full"].in_fleet
     elif "apiVersion" not in example:
         assert Fleet.model_validate(example).waves
 

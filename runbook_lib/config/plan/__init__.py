@@ -396,10 +396,14 @@ class Plan(Model):
 
     @property
     def rollbacks(self) -> dict[str, str]:
-        """The types that a rollback may be chosen from, with their titles: not those that a person executes or that
-        only fix a trouble."""
+        """The types that a rollback may be chosen from, with their titles: not those that a person or only a fleet executes,
+        or that only fix a trouble."""
         fixes = {trouble.fix for trouble in self.troubles.values()} - {row.type for row in self.decision_matrix}
-        return {name: kind.title for name, kind in self.types.items() if not kind.by_hand and name not in fixes}
+        return {
+            name: kind.title
+            for name, kind in self.types.items()
+            if not kind.by_hand and not kind.in_fleet and name not in fixes
+        }
 
     def alone(self, type_name: str) -> str:
         """Return why the compatibility table refuses a type on its own; "" if it does not. Read-only."""

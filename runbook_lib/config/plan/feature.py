@@ -212,6 +212,8 @@ class RollbackType(Model):
     """With carried_out_as: what it would change by itself: data, schema, repositories."""
     by_hand: str | None = None
     """What a person has to do, where the runbook does not do it."""
+    in_fleet: bool = False
+    """Whether only a fleet walks it, which takes the rest back by another type: both together keep to `compatibility`."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
