@@ -143,6 +143,7 @@ def test_a_person_clicks_retry_then_undo_and_finishes(shops: Tenants, planned: P
         ended(retry)
         retried = {name: each.word for name, each in run.standings().items()}
         kept = len(run.child("t001").joinpath("journal.jsonl").read_bytes())
+        ended(execute(f"fleet = await open_fleet({str(run.path)!r}, operator='Dana', engine='threads')"))
         undo = execute("await undo_done(fleet, finished_too=True)")
         undo.click(undo.button("undo: undo it there"))
         undo.choose(undo.widget("TextModel"), value=undoing.offer(run).digest)
