@@ -64,7 +64,7 @@ class Workers:
             PreconditionError: One is not fit, or another process walks this fleet.
         """
         with self._fleet.folder.lock():
-            self._look(self._client.scheduler_info()["workers"])
+            self._look(self._client.scheduler_info(n_workers=-1)["workers"])
         if not self._looked:
             raise AdapterError(
                 "The scheduler has no worker.",
@@ -98,7 +98,7 @@ class Workers:
 
     def _present(self) -> list[str]:
         """The workers that there are now; those that joined since have been looked at, and the unfit are journaled."""
-        present = [*self._client.scheduler_info()["workers"]]
+        present = [*self._client.scheduler_info(n_workers=-1)["workers"]]
         if new := [address for address in present if address not in self._looked]:
             self._look(new)
             for address, why in self._unfit(new).items():

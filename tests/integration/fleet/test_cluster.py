@@ -1,5 +1,6 @@
 """A fleet is walked by a team's Dask cluster, whose scheduler and workers are processes of their own."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runbook_lib.errors import ParametersError
 from runbook_lib.fleet import FleetRun
+from runbook_lib.fleet import notebook as cells
 from runbook_lib.rehearsal.tenants import Tenants
 
 from ...support.bare import Ended, runbook
@@ -43,6 +46,20 @@ def to_the_end_and_back(fleet: str, digest: str, *by: str) -> list[str]:
     return [each.text for each in (ended, done, undone, status)]
 
 
+def previewed_in_the_notebook(fleet: str, scheduler: str, tls: str) -> str:
+    """The digest of a preview that the notebook's cells take."""
+
+    async def session() -> FleetRun:
+        for wrong in ({"tls": tls}, {"tls": f"{tls}.none", "scheduler": scheduler}):
+            with pytest.raises(ParametersError, match=r"SCHEDULER is empty|There is no file"):
+                await cells.open_fleet(fleet, **wrong)
+        seat = await cells.open_fleet(fleet, scheduler=scheduler, tls=tls)
+        await cells.preview(seat)
+        return seat.run
+
+    return asyncio.run(session()).state.previewed
+
+
 def test_a_fleet_goes_to_its_end_and_back_by_tls(shops: Tenants, tmp_path: Path) -> None:
     def by(folder: Path) -> list[str]:
         (file := tmp_path / f"{folder.name}.yaml").write_text(yaml.safe_dump(files_in(folder)))
@@ -54,7 +71,8 @@ def test_a_fleet_goes_to_its_end_and_back_by_tls(shops: Tenants, tmp_path: Path)
         without = planned(shops, tmp_path / "outputs", "--scheduler", team.address)
         strange = planned(shops, tmp_path / "outputs", *by(certificates(tmp_path / "strange")))
         about = json.loads(planned(shops, tmp_path / "outputs", *by(team.tls)).text)
-        said = to_the_end_and_back(about["fleet"], about["digest"], *by(team.tls))
+        digest = previewed_in_the_notebook(about["fleet"], *by(team.tls)[1::2])
+        said = to_the_end_and_back(about["fleet"], digest, *by(team.tls))
 
     assert (without.exit_code, "Add `--tls FILE`" in without.text) == (2, True)
     assert (strange.exit_code, "TLS certificate does not match" in strange.text) == (3, True), strange.text

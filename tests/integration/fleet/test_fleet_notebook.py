@@ -1,6 +1,7 @@
 """The notebook of a fleet: without a person by papermill, and with one in a real kernel."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from nbformat import NotebookNode
 
-from runbook_lib import fleet, report
+from runbook_lib import cli, fleet, report
 from runbook_lib.fleet import JOURNAL, FleetRun, undoing
 from runbook_lib.fleet import notebook as cells
 from runbook_lib.fleet import walk as walking
@@ -20,9 +21,11 @@ from runbook_lib.fleet.engines import Engine
 from runbook_lib.headless.kernel import started
 from runbook_lib.headless.papermill_engine import NotebookUnfinished
 from runbook_lib.journal import Journal
+from runbook_lib.lab import copies, server
 from runbook_lib.rehearsal.fleet import CHECK, EXPORTS, FIXED, SPOILED
 from runbook_lib.rehearsal.tenants import Tenants
 
+from ...support.bare import runbook
 from ...support.kernels import Cell, kernel
 from ...support.places import ROOT
 from .conftest import Planned
@@ -143,6 +146,7 @@ def test_a_person_clicks_retry_then_undo_and_finishes(shops: Tenants, planned: P
         ended(retry)
         retried = {name: each.word for name, each in run.standings().items()}
         kept = len(run.child("t001").joinpath("journal.jsonl").read_bytes())
+        ended(execute(f"fleet = await open_fleet({str(run.path)!r}, operator='Dana', engine='threads')"))
         undo = execute("await undo_done(fleet, finished_too=True)")
         undo.click(undo.button("undo: undo it there"))
         undo.choose(undo.widget("TextModel"), value=undoing.offer(run).digest)
@@ -155,6 +159,27 @@ def test_a_person_clicks_retry_then_undo_and_finishes(shops: Tenants, planned: P
     assert retry.says("FINISHED: all 2 targets are rolled back") and retry.says("Dask's dashboard: http://127.0.0.1:")
     assert undo.says("UNDONE: ") and finished.says("UNDONE: ")
     assert {each.word for each in run.standings().values()} == {"undone"}
+
+
+def test_lab_opens_a_new_fleet_and_one_that_was_planned(shops: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebooks = list[Path]()
+
+    def seat(run: FleetRun, opened: Callable[[FleetRun, str], None]) -> None:
+        notebooks.append(copies.prepare_fleet(run))
+        opened(run, "http://127.0.0.1:1/lab")
+
+    monkeypatch.setattr(server, "seat_fleet", seat)
+    monkeypatch.setattr(cli, "require_extra", lambda _: None)
+    with opened_below(ROOT / "outputs") as made:
+        new = runbook("lab", shops.file, "--operator", "Ann", "--reason", "no channels", "--no-browser", "--json")
+        again = runbook("lab", made(), "--waive", "channels-removed: checked by hand before", "--no-browser", "--json")
+        run = FleetRun(made())
+        operator = run.state.opened["operator"]
+        waived = {name for name in shops.names if "waived" in (run.child(name) / "journal.jsonl").read_text()}
+
+    assert new.text == again.text == json.dumps({"run": str(run.path), "link": "http://127.0.0.1:1/lab"}) + "\n"
+    assert (operator, waived) == ("Ann", {*shops.names})
+    assert notebooks == [run.path / "lab" / "10-fleet.ipynb"] * 2
 
 
 class Answers:
