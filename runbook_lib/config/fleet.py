@@ -148,7 +148,7 @@ class Fleet(Model):
     waves: Annotated[list[Annotated[int | str, BeforeValidator(_wave)]], AfterValidator(_ends_with_the_rest)] = [REST]
     """The size of each wave, as [1, 5 %, 25 %, rest]; a share counts all targets but the canaries, rounded up."""
     at_once: Annotated[int, Field(gt=0, le=64)] = 2
-    """How many targets of one server are rolled back at once."""
+    """How many targets of one server are rolled back at once, without those that wait for a lock for more than 10 s."""
     max_failures: Annotated[int, Field(ge=0)] = 0
     """How many targets may fail before no other is begun."""
     soak: Soak | None = None

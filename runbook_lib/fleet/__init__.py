@@ -60,7 +60,9 @@ class FleetState:
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
     refused: Mapping[str, str] = field(default_factory=dict)  # worker that joined this walk -> why it is given nothing
     outcome: Mapping[str, Any] | None = None
+    action: str = ""  # what the latest process that walked was to do: preview, apply or undo
     walked: bool = False  # whether the targets were begun to be rolled back
+    held: Mapping[str, Event] = field(default_factory=dict)  # target -> that the walk waits for another process there
     interrupted: str = ""  # the signal that asked the process that walks to end
 
     @property
@@ -115,7 +117,9 @@ def replay(journal: Sequence[Event]) -> FleetState:
                 if data["action"] == "apply":
                     began = state.began if state.walked else event.time
                     state = replace(state, began=began, walked=True, deadline_from=state.deadline_from or event.time)
-                state = replace(state, outcome=None, interrupted="", refused={})
+                state = replace(state, action=data["action"], outcome=None, interrupted="", refused={}, held={})
+            case "fleet-waiting":
+                state = replace(state, held={**state.held, data["target"]: event})
             case "fleet-interrupted":
                 state = replace(state, interrupted=data["signal"])
             case "fleet-lost":
@@ -178,8 +182,13 @@ class FleetRun:
         if not known or known[0] != (about.st_size, about.st_mtime_ns):
             known = (about.st_size, about.st_mtime_ns), standing_of(name, Journal(folder / "journal.jsonl").events())
             self._standings[name] = known
-        found = known[1]
-        if found.waits_since and not RunFolder(folder.parent).held_by():  # who waited was killed
+        found, other = known[1], self.state.held.get(name)
+        if not (found.waits_since or other):
+            return found
+        by = RunFolder(folder.parent).held_by()
+        if other and by and other.data["why"].endswith(by):
+            return replace(found, waits_since=other.time, reason=f"waits: {other.data['why']}")
+        if found.waits_since and not by:  # who waited was killed
             return replace(found, waits_since=None, reason="")
         return found
 

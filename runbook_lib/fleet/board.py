@@ -104,7 +104,7 @@ def pace(state: FleetState, standings: Mapping[str, Standing]) -> str:
     words = Counter(each.word for each in standings.values())
     ended = [each.ended for each in standings.values() if each.ended and each.word in DONE]
     left = sum(words[word] for word in ("previewed", "begun")) if state.approved else 0
-    if not (ended and left and state.walked) or state.outcome:
+    if not (ended and left and state.action == "apply") or state.outcome:
         return ""
     rate = len(ended) / max((max(ended) - state.began).total_seconds(), 0.001)
     end = max(ended) + timedelta(seconds=left / rate)
@@ -120,7 +120,7 @@ def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
     if state.request != "resume":
         lines.append({"pause": "PAUSED", "abort": "ABORTED"}[state.request] + " on request")
     if waiting := [name for name, each in standings.items() if each.waits_since]:
-        lines.append(f"Waiting for a lock: {', '.join(waiting[:MOST_ROWS])}")
+        lines.append(f"Waiting: {', '.join(waiting[:MOST_ROWS])}")
     if state.interrupted and not state.outcome:
         lines.append(f"INTERRUPTED by {state.interrupted}: {ENDING}")
     if state.outcome:
@@ -148,7 +148,7 @@ def ways(path: str, state: FleetState, standings: Mapping[str, Standing], held_b
     left = [each for each in standings.values() if not each.touched and each.word not in SETTLED and each not in open_]
     newer = state.previews.get(state.previewed, {}) if state.previewed != state.approved else {}
     found = [(f"To clear the {state.request} first", command("resume"))] if state.request != "resume" else []
-    if state.undo and any(each.touched for each in standings.values()) and words["undone"]:
+    if state.undo and any(each.touched for each in standings.values()) and (words["undone"] or state.action == "undo"):
         found.append(("To resume the undo", command("undo", "--approve", state.undo)))
     canaries = untried(state, standings)
     if open_ and (not canaries or [each for each in open_ if each.target in canaries]):

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 
 from runbook_lib import run as run_module
@@ -71,13 +72,13 @@ def command(name: str, run: Run) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
-def listening(run: Run, told: Told) -> None:
-    """Tell of each batch, and of each wait, when it is journaled."""
+def listening(run: Run, told: Told, of: str = "progress") -> None:
+    """Tell of each batch, or of each event of another kind, when it is journaled."""
     report = run.context.reporter.append
 
     def and_tell(kind: str, /, **data: Any) -> None:
         report(kind, **data)
-        if kind == "progress":
+        if kind == of:
             told(data)
 
     run.context.reporter = replace(run.context.reporter, append=and_tell)
@@ -90,6 +91,28 @@ def left(run: Run) -> int:
 
 def steered(run: Run) -> list[tuple[str, str]]:
     return [(e.data["wanted"], e.data["by"]) for e in run.journal.events() if e.kind == "steered"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "begun", "error"), [("ACCESS EXCLUSIVE", False, Declined), ("ACCESS SHARE", True, StepFailed)]
+)
+def test_an_abort_reaches_a_step_that_waits_for_a_lock(
+    begin: Callable[[str], Run], database: Database, mode: LiteralString, begun: bool, error: type[Exception]
+) -> None:
+    run, codes = begin("swap"), list[int]()
+    listening(run, lambda _: codes.append(command("abort", run).returncode), of="waiting")
+
+    with psycopg.connect(database.conninfo()) as session:
+        session.execute(f"LOCK messages IN {mode} MODE")
+        with pytest.raises(error, match="aborted on request"):
+            engine.apply(run, NAME)
+        session.rollback()
+
+    assert codes == [0]
+    assert (run.state.step(NAME).status == "failed") is begun
+    run.context.reporter = replace(run.context.reporter, append=run.journal.append)
+    engine.apply(run, NAME)
+    assert left(run) == 0
 
 
 def test_another_process_pauses_between_batches_and_resumes(run: Run) -> None:

@@ -101,9 +101,9 @@ class Fleet:
         return runbook("fleet", name, self.path, *threads, *more)
 
     @contextmanager
-    def client(self, *more: object) -> Iterator[subprocess.Popen[str]]:
-        """`runbook fleet run` as a process of its own, ended with the block at the latest."""
-        command = [str(each) for each in (RUNBOOK, "fleet", "run", self.path, *more)]
+    def client(self, *more: object, name: str = "run") -> Iterator[subprocess.Popen[str]]:
+        """`runbook fleet run`, or another command, as a process of its own, ended with the block at the latest."""
+        command = [str(each) for each in (RUNBOOK, "fleet", name, self.path, *more)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
         with subprocess.Popen(command, text=True, **streams) as process:  # type: ignore[call-overload]
             try:
@@ -135,7 +135,7 @@ class Fleet:
         return bool(self.run.standing(name).waits_since) and "started" in kinds
 
     def until_waiting(self, name: str) -> int:
-        """Wait until a step that was begun waits for a lock; the process that acts there."""
+        """Wait until a step that was begun, or its undo, waits for a lock; the process that acts there."""
         until(lambda: self.waits(name), f"a step waits on {name}", SECONDS)
         return self.held_by(name)
 
@@ -162,31 +162,30 @@ def epoch(shops: Tenants, name: str) -> int:
 
 def acted_on_by_two(events: Sequence[Event]) -> list[str]:
     """Where a journal shows two processes at once: an end without a begin of its own. Pure."""
-    found, open_, last = list[str](), "", ""
+    found, open_, verified = list[str](), "", ""
     for event in events:
         step = event.data.get("step", "")
         if event.kind == "started":
             open_ = step
         elif event.kind in ENDS:
-            if step != open_ and not (event.kind == "failed" and step == last):  # its verification may fail after its end
+            if step != open_ and not (event.kind == "failed" and step == verified):  # a verification may fail after an end
                 found.append(f"{event.seq}: {event.kind} {step}, and nobody had begun it")
-            open_, last = "", step
+            open_ = ""
+        verified = event.data["round"].removeprefix("step:") if event.kind == "checked" else ""
     return found
 
 
 def begun_without_a_look(events: Sequence[Event]) -> list[str]:
-    """Where a step was begun that nobody had looked at since it was begun before. Pure."""
-    found, open_, looked = list[str](), set[str](), set[str]()
+    """Where a step was begun that nobody had looked at since it was begun before; an undo journals no look. Pure."""
+    found, begun, looked = list[str](), set[str](), set[str]()
     for event in events:
         step = event.data.get("step", "")
         if event.kind == "checked" and event.data["round"].startswith("before:"):
             looked.add(event.data["round"].removeprefix("before:"))
-        elif event.kind == "undo-approved":
-            looked.update(open_)
-        elif event.kind == "started":
-            if step in open_ and step not in looked:
+        elif event.kind == "started" and event.data["action"] == "apply":
+            if step in begun and step not in looked:
                 found.append(f"{event.seq}: {step} was begun again without a look at it")
-            open_.add(step)
+            begun.add(step)
             looked.discard(step)
     return found
 

@@ -1,5 +1,6 @@
 """A worker, a scheduler or the client is killed while targets are rolled back; the same command ends what was left."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +142,24 @@ def test_after_a_killed_client_the_same_command_ends_the_rest(fleet: Fleet, kind
     assert faults_of(fleet, {}) == []
 
 
+def test_after_a_killed_undo_the_same_command_ends_it(fleet: Fleet) -> None:
+    before = {name: fleet.shops.contents(name)[0] for name in fleet.shops.names}
+    assert fleet.command("run").exit_code == 0
+    done = {name: fingerprint(fleet.shops, name) for name in ("t001", "t002")}
+    digest = json.loads(fleet.command("undo", "--json").printed)["digest"]
+    with fleet.locked("t003"), fleet.locked("t002"):
+        with fleet.client("--approve", digest, "--engine", "threads", name="undo") as client:
+            fleet.until_waiting("t003")
+            killed(client.pid)
+        assert faults_of(fleet, {"t001": done["t001"]}) == []
+        assert f"runbook fleet undo {fleet.path} --approve {digest}" in fleet.command("status").text
+    undone = fleet.command("undo", "--approve", digest)
+
+    assert (undone.exit_code, fleet.words()) == (0, dict.fromkeys(fleet.shops.names, "undone")), undone.text
+    assert {name: fleet.shops.contents(name)[0] for name in fleet.shops.names} == before
+    assert faults_of(fleet, {}) == []
+
+
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "dask"), (signal.SIGTERM, "threads")])
 def test_an_interrupted_client_ends_in_good_order(fleet: Fleet, number: signal.Signals, kind: str) -> None:
     later = {name: fingerprint(fleet.shops, name) for name in ("t002", "t003")}
@@ -170,6 +189,8 @@ def test_a_cut_link_to_the_scheduler_ends_the_client_alone(fleet: Fleet, cluster
         assert fleet.held_by("t001") == acting == cluster.processes[1].pid
         with fleet.client("--scheduler", cluster.address) as again:
             until(lambda: fleet.noted("fleet-waiting"), "the worker of the first client is waited for")
+            assert "Waiting: t001" in fleet.command("status").text
+            assert fleet.run.standing("t001").reason == f"waits: another process acts there: pid {acting}"
             fleet.release("t001")
             code, printed = ended(again)
 

@@ -47,7 +47,7 @@ def test_a_target_that_waits_is_named_and_others_go_on(fleet: Fleet, monkeypatch
         until(lambda: all(fleet.words()[name] == "verified" for name in others), "the other targets are done", SECONDS)
         until(lambda: fleet.waits("t001"), "the first waits between two tries")
         shown = fleet.command("status").text
-        assert "Waiting for a lock: t001" in shown and f"waits for pid {reader}" in shown, shown
+        assert "Waiting: t001" in shown and f"waits for pid {reader}" in shown, shown
         assert f"locked by pid {writer}" in fleet.run.standing("t002").reason
 
         assert fleet.command("abort").exit_code == 0
