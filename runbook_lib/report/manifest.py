@@ -47,7 +47,7 @@ RUN = Layout(
 _UNSEALED = [  # they change while a process acts, so nothing but this may be in them
     (re.compile(r"(?:runs/[^/]+/)?\.lock"), re.compile(rb"(?:pid \d{1,10}\n)?")),
     (re.compile(r"\.parts-[\w-]+"), re.compile(rb"")),
-    (re.compile(r"\.parts-[\w-]+\.wanted"), re.compile(rb"go on|pause|abort")),
+    (re.compile(r"\.parts-[\w-]+\.wanted"), re.compile(rb"go on|resume|pause|abort")),  # older versions wrote the first
 ]
 _OLDER = re.compile(r"\.profile/.*|(?:.*/)?\.ipynb_checkpoints/.*")  # older versions left these, hidden and unsealed
 _KINDS = {

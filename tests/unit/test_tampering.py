@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from runbook_lib import report
 from runbook_lib.cli import commands
 from runbook_lib.journal import Journal
+from runbook_lib.journal.control import ControlFile
 from runbook_lib.journal.folder import RunFolder
 from runbook_lib.report.manifest import VERSION
 
@@ -302,3 +303,8 @@ def test_the_next_seal_corrects_what_programs_and_killed_processes_left(sealed: 
     report.seal(RunFolder(sealed))
 
     assert verified(sealed) == (0, [])
+
+
+def test_what_a_killed_step_was_asked_for_is_no_tampering(sealed: Path) -> None:
+    with ControlFile(sealed, "clear-backfill").opened():
+        assert verified(sealed) == (0, [])
