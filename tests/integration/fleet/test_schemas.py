@@ -16,6 +16,7 @@ from runbook_lib.postgres.lease import Lease
 from runbook_lib.rehearsal.database import dump
 from runbook_lib.rehearsal.tenants import PLAN, SERVICE, Tenants, database_of
 
+from ...support.fleets import Acts, Gates
 from .conftest import Planned
 
 Leased = Callable[..., Lease]
@@ -71,10 +72,11 @@ def written(shops: Tenants) -> list[int]:
 def test_schemas_of_one_database_are_rolled_back_at_once_and_undone(
     shops: Tenants, schemas: dict[str, Any], planned: Planned, engine: Engine
 ) -> None:
+    gates = Gates(shops)
     run = planned(**schemas)
     assert dict(run.state.held_back) == {}
 
-    ended = walk.apply(run, engine)
+    ended = walk.apply(run, engine, watch=Acts((lambda: gates.reached(*shops.names), gates.open)))
 
     assert ended.status == "finished", (ended, run.standings())
     assert written(shops) == [0, 0, 0, 19]
