@@ -32,7 +32,9 @@ def test_the_same_approval_makes_a_pull_request_for_a_protected_branch(site: Sit
     site.hook("pre-receive", PROTECTED, site.root / "frontend.git")
     was = site.remote("rev-parse", "main")
     ann = site.plan()
-    branch = next(line for line in ann.would("push-frontend") if "rule or a hook" in line).split("if so, ")[1].split(" can")[0]
+    branch = (
+        next(line for line in ann.would("push-frontend") if "rule or a hook" in line).split("if so, ")[1].split(" can")[0]
+    )
 
     refused, said = ann.run()
     pushed, done = ann.run("--choose", "PUSH=branch")
