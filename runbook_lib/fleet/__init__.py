@@ -55,6 +55,7 @@ class FleetState:
     undo: str = ""
     undone_by: Mapping[str, str] = field(default_factory=dict)  # target -> the digest of its undo, approved last
     request: Request = "resume"  # what was asked for last: pause, resume or abort
+    requested_by: str = ""
     soaked: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # wave -> target -> what did not pass
     waived: Mapping[str, str] = field(default_factory=dict)  # a rule of the fleet -> the reason
     lost: Mapping[str, int] = field(default_factory=dict)  # target -> how often whoever acted on it was lost
@@ -110,7 +111,7 @@ def replay(journal: Sequence[Event]) -> FleetState:
             case "fleet-undo-approved":
                 state = replace(state, undo=data["digest"], undone_by=data["digests"])
             case "fleet-requested":
-                state = replace(state, request=data["request"])
+                state = replace(state, request=data["request"], requested_by=data["by"])
             case "soaked":
                 state = replace(state, soaked={**state.soaked, data["number"]: data["failed"]})
             case "fleet-walking":

@@ -251,7 +251,7 @@ class _Round:
         try:
             while pending or self._under_way:
                 stopped = stopped or self.must_stop(bool(pending))
-                if not stopped and (self.run.state.request != "pause" or self.action == "preview"):
+                if not stopped and self._request != "pause":
                     self._begin(pending)
                 if stopped and not self._under_way:
                     return stopped
@@ -353,7 +353,9 @@ class _Round:
 
     @property
     def _request(self) -> Request:
-        return "abort" if self._walk.signal else self.run.state.request
+        if self._walk.signal:
+            return "abort"
+        return "resume" if self.action == "preview" else self.run.state.request  # a preview changes nothing
 
     def _forget(self, name: str) -> None:
         """Count a target as under way no more; whoever acts on it next knows of no request."""
@@ -378,7 +380,8 @@ class _Round:
                 continue
             child = RunFolder(self.run.child(name))
             with suppress(PreconditionError):  # nothing acts there now, or not in batches
-                request_control(child, Journal(child.journal_path), request, self.run.state.approved_by)
+                by = self._walk.signal or self.run.state.requested_by
+                request_control(child, Journal(child.journal_path), request, by)
                 self._passed_on[name] = request, step
 
 

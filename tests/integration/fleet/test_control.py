@@ -131,15 +131,15 @@ def test_an_abort_ends_a_soak(planned: Planned, engine: Engine) -> None:
 
 def test_after_the_deadline_no_target_begins(shops: Tenants, planned: Planned, engine: Engine) -> None:
     gates = Gates(shops)
-    run = planned(targets={"list": ["t001", "t002"]}, at_once=1, deadline=1)
+    run = planned(targets={"list": ["t001", "t002"]}, at_once=1, deadline=2)
 
     def has_passed() -> bool:
-        return gates.reached("t001") and (datetime.now(UTC) - run.state.began).total_seconds() > 1
+        return gates.reached("t001") and (datetime.now(UTC) - run.state.began).total_seconds() > 2
 
     ended = walk.apply(run, engine, watch=Acts((has_passed, gates.open)))
 
     assert (ended.status, ended.exit_code) == ("mixed", 4)
-    assert ended.summary == "1 verified, 1 previewed; its deadline of 1 s has passed"
+    assert ended.summary == "1 verified, 1 previewed; its deadline of 2 s has passed"
     assert not gates.reached("t002")
 
     assert walk.apply(run, engine).status == "finished"  # whoever repeats the command has it count anew

@@ -158,6 +158,7 @@ def test_a_step_pauses_between_its_batches_then_goes_on_or_ends(
     ended = walk.apply(run, engine, watch=acts)
 
     assert 0 < seen[0] < whole
+    assert [(each["wanted"], each["by"]) for each in facts(run, "steered", "t001")] == [("pause", "Kim"), (next_, "Kim")]
     if next_ == "resume":
         assert (ended.status, left(shops)) == ("finished", 0)
         return
