@@ -42,7 +42,8 @@ def of(state: FleetState, standings: Mapping[str, Standing], stopped: str = "", 
     if done == len(standings):
         return Outcome("finished", f"all {done} targets are rolled back: {counted}")
     if not any(each.touched for each in standings.values()):
-        return Outcome("undone" if words["undone"] else "declined", f"no target is rolled back: {counted}")
+        why = f"; {stopped}" if stopped else ""
+        return Outcome("undone" if words["undone"] else "declined", f"no target is rolled back: {counted}{why}")
     if by_failures:
         return Outcome("stopped by failures", f"{counted}; {stopped}")
     return Outcome("mixed", counted + (f"; {stopped}" if stopped else ""))
