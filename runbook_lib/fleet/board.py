@@ -26,7 +26,7 @@ COLOURS: dict[str, str] = {
 }  # a word has no colour of its own where none is here
 MOST_ROWS = 30  # targets of a fleet in which each has a row; of a larger one only those that need attention
 ATTENTION = ("begun", "failed", "unknown", "held back", "declined", "waived")
-ENDING = "no other target begins; the process ends once those under way have. With Dask, a second signal does not wait."
+ENDING = "It ends once the targets under way have. With Dask, a second signal does not wait for them."
 BOARD = ["target", "server", "state", "step", "took", "why"]
 
 
@@ -122,7 +122,7 @@ def headline(state: FleetState, standings: Mapping[str, Standing]) -> list[str]:
     if waiting := [name for name, each in standings.items() if each.waits_since]:
         lines.append(f"Waiting: {', '.join(waiting[:MOST_ROWS])}")
     if state.interrupted and not state.outcome:
-        lines.append(f"INTERRUPTED by {state.interrupted}: {ENDING}")
+        lines.append(f"INTERRUPTED by {state.interrupted}: no other target begins.")
     if state.outcome:
         lines.append(f"{str(state.outcome['status']).upper()}: {state.outcome['summary']}")
     return lines

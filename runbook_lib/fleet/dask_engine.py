@@ -86,7 +86,11 @@ class Dask:
         _set_up()
         workers = min(threads, os.cpu_count() or 1)
         cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=ceil(threads / workers), dashboard_address="127.0.0.1:0", host="127.0.0.1"
+            n_workers=workers,
+            threads_per_worker=ceil(threads / workers),
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            silence_logs=logging.CRITICAL,
         )
         client = Client(cluster, set_as_default=False)
         client.register_plugin(_Deaf())

@@ -33,6 +33,7 @@ def watched(run: FleetRun, dashboard: str = "") -> Iterator[Callable[[], object]
     def drawn() -> Group:
         state, standings = run.state, run.standings()
         lines = [*([f"Dask: {dashboard}"] if dashboard else []), *board.headline(state, standings)]
+        lines += [board.ENDING] if state.interrupted else []
         table = Table(box=None, pad_edge=False, width=min(console.width, terminal.WIDTH))
         for name in board.BOARD:
             table.add_column(name, overflow="fold")
@@ -60,7 +61,7 @@ def _lines(run: FleetRun, dashboard: str) -> Callable[[], object]:
             print(f"{run.state.opened['fleet']}: {requested[-1]} requested", flush=True)
         if run.state.interrupted != interrupted[-1]:
             interrupted.append(run.state.interrupted)
-            print(terminal.wrapped(f"Interrupted by {interrupted[-1]}: {board.ENDING}"), flush=True)
+            print(terminal.wrapped(f"Interrupted by {interrupted[-1]}: no other target begins. {board.ENDING}"), flush=True)
         for name, each in run.standings().items():
             now = each.word, bool(each.waits_since)
             if known[name] != now:

@@ -177,6 +177,24 @@ def test_an_interrupted_client_ends_in_good_order(fleet: Fleet, number: signal.S
     assert faults_of(fleet, {}) == []
 
 
+def test_a_second_signal_does_not_wait_for_a_worker(fleet: Fleet) -> None:
+    with fleet.locked("t001"):
+        with fleet.client() as client:
+            acting = fleet.until_waiting("t001")
+            for _ in range(2):
+                client.send_signal(signal.SIGINT)
+                until(lambda: fleet.noted("fleet-interrupted"), "the walker hears of it")
+            code, printed = ended(client)
+        until(lambda: not lives(acting), "the worker ends")
+        shown = fleet.command("status").text
+
+    assert (code, "Traceback" in printed, "distributed" in printed) == (4, False, False), printed
+    assert "Repeat the command to resume." in printed
+    assert "INTERRUPTED by SIGINT" in shown and f"runbook fleet run {fleet.path}" in shown
+    assert fleet.command("run").exit_code == 0
+    assert faults_of(fleet, {}) == []
+
+
 def test_a_cut_link_to_the_scheduler_ends_the_client_alone(fleet: Fleet, cluster: Cluster) -> None:
     relay = PortRelay(cluster.port)
     with fleet.locked("t001"), fleet.client("--scheduler", f"tcp://127.0.0.1:{relay.port}") as client:
