@@ -135,7 +135,8 @@ def ways(path: str, state: FleetState, standings: Mapping[str, Standing], held_b
     left = [each for each in standings.values() if not each.touched and each.word not in SETTLED and each not in open_]
     newer = state.previews.get(state.previewed, {}) if state.previewed != state.approved else {}
     found = [(f"To clear the {state.request} first", command("resume"))] if state.request != "resume" else []
-    if state.undo and any(each.touched for each in standings.values()) and words["undone"]:
+    half_undone = [name for name in state.undone_by if standings[name].word == "begun"]
+    if state.undo and any(each.touched for each in standings.values()) and (words["undone"] or half_undone):
         found.append(("To resume the undo", command("undo", "--approve", state.undo)))
     canaries = untried(state, standings)
     if open_ and (not canaries or [each for each in open_ if each.target in canaries]):
