@@ -16,6 +16,13 @@ from runbook_lib.rehearsal.tenants import Tenants
 LONGEST = 50  # seconds that a step waits for a test
 
 
+def keyed(shops: Tenants) -> None:
+    """Have the plan clear row by row, which tries nothing on a clone beforehand."""
+    plan = yaml.safe_load((shops.root / "plan.yaml").read_text())
+    plan["steps"] = {"clear-backfill": {"strategy": "keyed"}}
+    (shops.root / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+
+
 class Gates:
     """Has each target's run begin with a step without batches, which waits until its gate is open."""
 

@@ -10,10 +10,15 @@ from runbook_lib.fleet import board, walk
 from runbook_lib.fleet.engines import Engine
 from runbook_lib.rehearsal.tenants import SERVICE, Tenants
 
-from ...support.fleets import Acts, Exports, Gates, acted, events, facts, words
+from ...support.fleets import Acts, Exports, Gates, acted, events, facts, keyed, words
 from .conftest import Planned
 
 pytestmark = pytest.mark.newest
+
+
+@pytest.fixture(autouse=True)
+def without_clones(shops: Tenants) -> None:
+    keyed(shops)
 
 
 def test_waves_are_counted_and_shared_out(planned: Planned, engine: Engine) -> None:

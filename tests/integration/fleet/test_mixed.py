@@ -12,7 +12,7 @@ from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.rehearsal.tenants import Tenants, tenants
 
 from ...support.bare import runbook
-from ...support.fleets import Exports, facts, words
+from ...support.fleets import Exports, facts, keyed, words
 from .conftest import ROWS, Planned
 
 pytestmark = pytest.mark.newest
@@ -27,6 +27,11 @@ def shops(servers: Callable[[int], Server], tmp_path: Path, monkeypatch: pytest.
     with tenants(servers(18), tmp_path, 2, ROWS) as made:
         monkeypatch.setenv("PGSERVICEFILE", str(made.service_file))
         yield made
+
+
+@pytest.fixture(autouse=True)
+def without_clones(shops: Tenants) -> None:
+    keyed(shops)
 
 
 def test_a_mixed_fleet_goes_back_or_forward(shops: Tenants, planned: Planned, engine: Engine) -> None:

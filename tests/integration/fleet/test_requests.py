@@ -15,7 +15,7 @@ from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.rehearsal.tenants import Tenants, tenants
 from runbook_lib.run import lifecycle, undo
 
-from ...support.fleets import LONGEST, Acts, Gates, events, facts, words
+from ...support.fleets import LONGEST, Acts, Gates, events, facts, keyed, words
 from ...support.waiting import until
 from .conftest import Planned
 
@@ -41,6 +41,11 @@ def looks(count: int) -> Callable[[], bool]:
 def steps(run: FleetRun, name: str) -> list[str]:
     """The steps that were begun on a target, in order."""
     return [each["step"] for each in facts(run, "started", name)]
+
+
+@pytest.fixture(autouse=True)
+def without_clones(shops: Tenants) -> None:
+    keyed(shops)
 
 
 def test_a_paused_fleet_begins_no_other_target(planned: Planned, engine: Engine) -> None:
