@@ -19,7 +19,7 @@ def state_of(standings: Mapping[str, Standing], **changed: object) -> FleetState
     targets = {name: {"run": f"runs/{name}/run", "server": "db1", "labels": {}} for name in names}
     opened = {"fleet": "shops", "plan": "SHOP-77", "targets": targets, "waves": [names[:1], names[1:]]}
     digests = {name: "d" for name, each in standings.items() if each.word != "held back"}
-    known = {"previews": {"digest": digests}, "approved": "digest", "walked": True, **changed}
+    known = {"previews": {"digest": digests}, "approved": "digest", "walked": True, "action": "apply", **changed}
     return FleetState(opened, BEGAN, **known)  # type: ignore[arg-type]
 
 
