@@ -184,8 +184,10 @@ class Dask:
         )
 
     def _require_a_worker(self) -> None:
+        scheduler = self._client.scheduler
+        assert scheduler is not None  # while the client runs
         try:
-            found = self._client.sync(self._client.scheduler.identity, n_workers=0, callback_timeout=ANSWER)
+            found = self._client.sync(scheduler.identity, n_workers=0, callback_timeout=ANSWER)
         except (OSError, TimeoutError):
             raise self._lost(f"The scheduler has not answered for {ANSWER} s.") from None
         if found["n_workers"]:
