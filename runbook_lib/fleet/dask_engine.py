@@ -38,6 +38,7 @@ SETTINGS = {
 LOGGERS = ("distributed", "distributed.client", "tornado.application")  # of this process: errors of ours say what matters
 ANSWER = 30  # seconds that a scheduler may take to answer while targets are under way
 NO_WORKER = 60  # seconds for a worker to start again, as a nanny or Kubernetes has it
+GONE = "The connection to the scheduler is lost."
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
@@ -171,7 +172,7 @@ class Dask:
     def _require_scheduler(self) -> None:
         if self._client.status == "running":
             return
-        raise self._lost("The connection to the scheduler is lost.")
+        raise self._lost(GONE)
 
     def _lost(self, what: str) -> AdapterError:
         names = ", ".join(sorted({task.target for task in self._tasks.values()}))
@@ -188,8 +189,10 @@ class Dask:
         assert scheduler is not None  # while the client runs
         try:
             found = self._client.sync(scheduler.identity, n_workers=0, callback_timeout=ANSWER)
-        except (OSError, TimeoutError):
+        except TimeoutError:
             raise self._lost(f"The scheduler has not answered for {ANSWER} s.") from None
+        except OSError:
+            raise self._lost(GONE) from None
         if found["n_workers"]:
             self._without_since = None
             return
