@@ -39,7 +39,9 @@ SETTINGS = {
     "logging.distributed": "critical",
 }
 LOGGERS = ("distributed", "distributed.client", "tornado.application")  # of this process: errors of ours say what matters
+ANSWER = 30  # seconds that a scheduler may take to answer while targets are under way
 NO_WORKER = 60  # seconds for a worker to start again, as a nanny or Kubernetes has it
+GONE = "The connection to the scheduler is lost."
 LOST = (KilledWorker, CancelledError, OSError)  # how Dask says that whoever had a task is gone
 
 
@@ -138,7 +140,7 @@ class Dask:
         """The tasks that have ended since they were asked for last; waits at most so long for the first.
 
         Raises:
-            AdapterError: The scheduler is gone, or has had no worker for `NO_WORKER` seconds.
+            AdapterError: The scheduler is gone or does not answer, or has had no worker for `NO_WORKER` seconds.
         """
         done = []
         with suppress(Empty):
@@ -179,9 +181,12 @@ class Dask:
     def _require_scheduler(self) -> None:
         if self._client.status == "running":
             return
+        raise self._lost(GONE)
+
+    def _lost(self, what: str) -> AdapterError:
         names = ", ".join(sorted({task.target for task in self._tasks.values()}))
-        raise AdapterError(
-            "The connection to the scheduler is lost.",
+        return AdapterError(
+            what,
             where=self._address,
             state="Each target is as its own journal says. "
             + (f"Workers may still act on those under way: {names}." if names else "None was under way."),
@@ -189,7 +194,15 @@ class Dask:
         )
 
     def _require_a_worker(self) -> None:
-        if self._client.scheduler_info(n_workers=0)["n_workers"]:
+        scheduler = self._client.scheduler
+        assert scheduler is not None  # while the client runs
+        try:
+            found = self._client.sync(scheduler.identity, n_workers=0, callback_timeout=ANSWER)
+        except TimeoutError:
+            raise self._lost(f"The scheduler has not answered for {ANSWER} s.") from None
+        except OSError:
+            raise self._lost(GONE) from None
+        if found["n_workers"]:
             self._without_since = None
             return
         self._without_since = self._without_since or monotonic()

@@ -125,6 +125,25 @@ def test_a_cluster_without_workers_is_one_error(fleet: Fleet, cluster: Cluster, 
     assert faults_of(fleet, {}) == []
 
 
+def test_a_scheduler_that_hangs_is_one_error(fleet: Fleet, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = until(lambda: reached(cluster, fleet), "the worker has joined")
+    with fleet.locked("t001"), ThreadPoolExecutor(1) as other:
+        walking = other.submit(walk.apply, fleet.run, engine)
+        fleet.until_waiting("t001")
+        monkeypatch.setattr(dask_engine, "ANSWER", 2)
+        cluster.processes[0].send_signal(signal.SIGSTOP)
+        with pytest.raises(AdapterError, match="has not answered for 2 s"):
+            walking.result(SECONDS)
+        other.submit(engine.close).result(SECONDS)
+        cluster.processes[0].send_signal(signal.SIGCONT)
+        fleet.release("t001")
+        fleet.until_idle()
+
+    assert (fleet.lost(), fleet.words()["t001"]) == (["t001"], "verified")
+    assert fleet.command("run").exit_code == 0
+    assert faults_of(fleet, {}) == []
+
+
 @pytest.mark.parametrize("kind", ["dask", "threads"])
 def test_after_a_killed_client_the_same_command_ends_the_rest(fleet: Fleet, kind: str) -> None:
     later = {name: fingerprint(fleet.shops, name) for name in ("t002", "t003")}
