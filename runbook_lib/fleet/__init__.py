@@ -145,6 +145,7 @@ class FleetRun:
         self.folder = RunFolder(path)
         self.journal = Journal(path / JOURNAL)
         self._known: tuple[tuple[int, int], FleetState] | None = None
+        self._journals: dict[str, Path] = {}
         self._standings: dict[str, tuple[tuple[int, int], Standing]] = {}
 
     @property
@@ -177,16 +178,18 @@ class FleetRun:
 
     def standing(self, name: str) -> Standing:
         """Return the state of one target's run. Read-only."""
-        folder = self.child(name)
-        about = os.stat(folder / "journal.jsonl")
+        if name not in self._journals:  # a walk of many targets looks at each of them often
+            self._journals[name] = self.child(name) / "journal.jsonl"
+        journal = self._journals[name]
+        about = os.stat(journal)
         known = self._standings.get(name)
         if not known or known[0] != (about.st_size, about.st_mtime_ns):
-            known = (about.st_size, about.st_mtime_ns), standing_of(name, Journal(folder / "journal.jsonl").events())
+            known = (about.st_size, about.st_mtime_ns), standing_of(name, Journal(journal).events())
             self._standings[name] = known
         found, other = known[1], self.state.held.get(name)
         if not (found.waits_since or other):
             return found
-        by = RunFolder(folder.parent).held_by()
+        by = RunFolder(journal.parent.parent).held_by()
         if other and by and other.data["why"].endswith(by):
             return replace(found, waits_since=other.time, reason=f"waits: {other.data['why']}")
         if found.waits_since and not by:  # who waited was killed
@@ -279,8 +282,9 @@ def open_new(
         production = False
         for name, (target, own) in files.items():
             with _named(file, name, sources[name], part):
-                production |= load_target(part / target).is_production
-                pair(load_plan(part / own) if own else plan, load_target(part / target), part / target)
+                loaded = load_target(part / target)
+                production |= loaded.is_production
+                pair(load_plan(part / own) if own else plan, loaded, part / target)
         own = files[found[0].name][1]
         _require_shared(fleet, plan, file, load_plan(part / own) if own else plan, [*files])
         part.rename(path)

@@ -6,6 +6,7 @@ Nothing is handed back: the target's lock, lease, probe and journal decide, and 
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from runbook_lib.run import Run, approval, cleanup, engine, lifecycle, undo
 from runbook_lib.run.lifecycle import Outcome
 from runbook_lib.ui import mirror
 
+_IDENTIFYING = threading.Lock()  # two threads at once in Python's `ast` fail in 3.11
 SOAK = "soak"  # the round of the checks between waves
 Action = Literal["preview", "apply", "undo", "check"]
 
@@ -62,7 +64,8 @@ def unfit(task: Task) -> str:
 
 def identity() -> str:
     """The version of this library here, and a digest of all that it needs. Read-only."""
-    return f"{own_version()}, packages {lock_digest()}"
+    with _IDENTIFYING:
+        return f"{own_version()}, packages {lock_digest()}"
 
 
 def bring(task: Task) -> None:

@@ -19,6 +19,7 @@ from runbook_lib.errors import AdapterError, ParametersError
 from runbook_lib.postgres import plan_query
 from runbook_lib.postgres.connection import Postgres
 
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the fast one where it is built in
 DIRECTORY_SECONDS = 30.0  # that the directory database may take to answer
 QUERY = "targets.query"
 PLACEHOLDER = re.compile(r"\{target\.(\w+)\}")  # as {target.name}; others are the target file's own
@@ -162,11 +163,15 @@ def _over(under: Any, over: Any) -> Any:
 def written(target: Target, write: Callable[[str, str], object]) -> tuple[str, str | None]:
     """Write a target's two files below the fleet's folder; returns their names there, None for the fleet's own plan."""
     name = f"targets/{target.name}.yaml"
-    write(name, yaml.safe_dump(dict(target.target), sort_keys=False, allow_unicode=True))
+    write(name, _dumped(target.target))
     if target.plan is None:
         return name, None
-    write(plan := f"plans/{target.name}.yaml", yaml.safe_dump(dict(target.plan), sort_keys=False, allow_unicode=True))
+    write(plan := f"plans/{target.name}.yaml", _dumped(target.plan))
     return name, plan
+
+
+def _dumped(values: Mapping[str, Any]) -> str:
+    return str(yaml.dump(dict(values), Dumper=DUMPER, sort_keys=False, allow_unicode=True))
 
 
 @contextmanager

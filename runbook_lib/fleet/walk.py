@@ -197,8 +197,8 @@ class _Walk:
     @property
     def failed(self) -> list[str]:
         """The targets that failed in this walk; one whose result is unknown counts."""
-        standings = self.run.standings()
-        return [n for n, each in standings.items() if n in self.given_up or (n in self.ended and each.has_failed)]
+        names = [name for name in self.run.state.targets if name in self.given_up or name in self.ended]
+        return [name for name in names if name in self.given_up or self.run.standing(name).has_failed]
 
     def too_many_failed(self) -> str:
         """Why no other target is begun after the failures so far, "" where one may be."""
@@ -289,8 +289,8 @@ class _Round:
 
     def _begin(self, pending: list[str]) -> None:
         """Hand in as many targets as their servers have room for; those that wait long for a lock leave room for others."""
-        state, at_once, standings = self.run.state, self.run.fleet.at_once, self.run.standings()
-        waiting = {name for name in self._under_way if _waits_long(standings[name])}
+        state, at_once = self.run.state, self.run.fleet.at_once
+        waiting = {name for name in self._under_way if _waits_long(self.run.standing(name))}
         under_way = Counter(state.targets[name]["server"] for name in self._under_way)
         busy = Counter(state.targets[name]["server"] for name in self._under_way if name not in waiting)
         for name in [*pending]:
@@ -370,11 +370,10 @@ class _Round:
         request = self._request
         if request == "resume" and not self._passed_on and not self._asked:
             return
-        standings = self.run.standings()
         for name in self._under_way:
             if request != self._asked.get(name, "resume") and requests(self.run.child(name)).request(request):
                 self._asked[name] = request
-            step = standings[name].step
+            step = self.run.standing(name).step
             known, at = self._passed_on.get(name, ("resume", step))
             if request == known and (at == step or request == "resume"):
                 continue

@@ -51,6 +51,12 @@ CONTENTS = """
 SELECT md5(string_agg(ROW(id, customer, placed, total, channel)::text, E'\\n' ORDER BY id)),
     md5(string_agg(ROW(id, customer, placed, total, nullif(channel, 'web'))::text, E'\\n' ORDER BY id)) FROM orders
 """
+IN_SCHEMA = """
+CREATE SCHEMA {0};
+CREATE TABLE {0}.orders (LIKE public.orders INCLUDING ALL);
+INSERT INTO {0}.orders SELECT * FROM public.orders;
+ANALYZE {0}.orders;
+"""
 SERVICE = "tenants"
 
 
@@ -129,6 +135,30 @@ def tenants(server: Server, root: Path, count: int, rows: int = 2_000, suffix: s
         yield made
     finally:
         template.drop_all()
+
+
+def in_schemas(made: Tenants, names: Sequence[str]) -> dict[str, Any]:
+    """Give each name a schema of its own in the first tenant's database, with the feature; return the fleet file's keys.
+
+    Changes that database, the template and the backups.
+    """
+    database = made.database(made.names[0])
+    with database.server.connect(**database.parameters(database.application)) as connection:
+        for name in names:
+            connection.execute(IN_SCHEMA.format(name))
+    backup = dump(database, made.root)
+    for name in names:
+        copyfile(backup, made.root / "backups" / f"{name}.dump")
+    backup.unlink()
+    template = yaml.safe_load((made.root / "template.yaml").read_text())
+    template["database"] |= {"dbname": database.name, "schema": "{target.schema}"}
+    (made.root / "template.yaml").write_text(yaml.safe_dump(template, sort_keys=False))
+    check = {"sql": "SELECT count(*) FROM {target.schema}.orders WHERE channel = 'web'"}
+    over = {
+        "backfills": [{**PLAN["backfills"][0], "column": "{target.schema}.orders.channel"}],
+        "checks": {"channels-removed": check},
+    }
+    return {"targets": {"list": [{"name": name, "labels": {"schema": name}} for name in names]}, "per_target": over}
 
 
 def _back_up(template: Database, root: Path, names: Sequence[str]) -> None:

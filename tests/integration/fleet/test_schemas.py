@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import pytest
@@ -13,42 +12,19 @@ from runbook_lib.fleet import open_new, undoing, walk
 from runbook_lib.fleet.engines import Engine
 from runbook_lib.postgres.connection import Postgres
 from runbook_lib.postgres.lease import Lease
-from runbook_lib.rehearsal.database import dump
-from runbook_lib.rehearsal.tenants import PLAN, SERVICE, Tenants, database_of
+from runbook_lib.rehearsal.tenants import PLAN, SERVICE, Tenants, database_of, in_schemas
 
 from ...support.fleets import Acts, Gates
 from .conftest import Planned
 
 Leased = Callable[..., Lease]
 DATABASE = "t001"
-COPIED = """
-CREATE SCHEMA {0};
-CREATE TABLE {0}.orders (LIKE public.orders INCLUDING ALL);
-INSERT INTO {0}.orders SELECT * FROM public.orders;
-ANALYZE {0}.orders;
-"""
 
 
 @pytest.fixture
-def schemas(shops: Tenants, tmp_path: Path) -> dict[str, Any]:
+def schemas(shops: Tenants) -> dict[str, Any]:
     """The keys of a fleet whose tenants have a schema each in one database."""
-    with shops.server.connect(dbname=database_of(DATABASE)) as connection:
-        connection.execute(f"SET ROLE {shops.template.application.name}")  # type: ignore[arg-type]
-        for name in shops.names:
-            connection.execute(COPIED.format(name))  # type: ignore[arg-type]
-    backup = dump(shops.database(DATABASE), tmp_path)
-    for name in shops.names:
-        copyfile(backup, shops.root / "backups" / f"{name}.dump")
-    template = yaml.safe_load((shops.root / "template.yaml").read_text())
-    template["database"] |= {"dbname": database_of(DATABASE), "schema": "{target.schema}"}
-    (shops.root / "template.yaml").write_text(yaml.safe_dump(template))
-    check = {"sql": "SELECT count(*) FROM {target.schema}.orders WHERE channel = 'web'"}
-    over = {
-        "backfills": [{**PLAN["backfills"][0], "column": "{target.schema}.orders.channel"}],
-        "checks": {"channels-removed": check},
-    }
-    listed = [{"name": name, "labels": {"schema": name}} for name in shops.names]
-    return {"targets": {"list": listed}, "per_target": over, "at_once": 3}
+    return in_schemas(shops, shops.names) | {"at_once": 3}
 
 
 @pytest.fixture
