@@ -90,7 +90,7 @@ def test_a_mixed_fleet_names_how_to_finish_and_how_to_undo() -> None:
 
 def test_an_undo_that_ended_within_its_first_target_can_be_resumed() -> None:
     standings = {"a": one("a", "verified"), "b": one("b", "begun")}
-    state = state_of(standings, undo="undo", undone_by={"a": "1", "b": "2"})
+    state = state_of(standings, action="undo", undo="undo", undone_by={"a": "1", "b": "2"})
 
     assert board.ways(PATH, state, standings)[0] == ("To resume the undo", f"runbook fleet undo {PATH} --approve undo")
 
