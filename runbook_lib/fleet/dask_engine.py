@@ -51,12 +51,16 @@ def _page(client: Client) -> str:
     return link if find_spec("bokeh") else f"{link.removesuffix('status')}info/main/workers.html"
 
 
+def _heed_nothing(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
 class _Deaf(WorkerPlugin):
     """Has a worker ignore Ctrl-C, which a terminal sends to every process: the client says what ends, and when."""
 
     def setup(self, worker: Worker) -> None:
         """Set the worker's process so."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, _heed_nothing)  # not SIG_IGN, which every program it starts would inherit
 
 
 def _set_up() -> None:
