@@ -96,15 +96,24 @@ class ControlFile:
         self.path = folder / f".parts-{step}"
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Take requests while the block runs; those of an earlier try count no more. Changes the run folder."""
+    def opened(self, *, keeps: bool = False, leaves: bool = False) -> Iterator[None]:
+        """Take requests while the block runs; those of an earlier try count no more. Changes the run folder.
+
+        Args:
+            keeps: What was requested in an earlier block of this try counts in this one.
+            leaves: A later block of this try keeps what is requested in this one, unless this one fails.
+        """
+        left = False
         with open(self.path, "a+", encoding="utf-8", opener=private) as file:
-            self._write("resume")  # before the lock: a request counts from the moment that it can be made
+            if not keeps:
+                self._write("resume")  # before the lock: a request counts from the moment that it can be made
             flock(file, LOCK_EX)
             try:
                 yield
+                left = leaves
             finally:
-                self._requested.unlink(missing_ok=True)
+                if not left:
+                    self._requested.unlink(missing_ok=True)
 
     def request(self, request: Request) -> bool:
         """Have the work pause, resume or end before its next part; False where none is under way. Changes the run folder."""
@@ -144,16 +153,23 @@ class Control:
         self.step = step
         self._file, self._reporter = ControlFile(folder, step), reporter
         self._listens = self._paused = False
+        self._kept = False  # whether the file holds what was requested before the step began
         self._thread = 0  # which listens
         self._come, self._unit = (0, 0), "rows"
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Can be paused, resumed and aborted while the block runs. Changes the run folder."""
-        with self._file.opened():
+    def listening(self, *, before: bool = False) -> Iterator[None]:
+        """Can be paused, resumed and aborted while the block runs. Changes the run folder.
+
+        Args:
+            before: The step has not begun yet: what is requested meanwhile counts once it listens again.
+        """
+        keeps, self._kept = self._kept, False
+        with self._file.opened(keeps=keeps, leaves=before):
             self._listens, self._thread = True, threading.get_ident()
             try:
                 yield
+                self._kept = before
             finally:
                 self._listens = self._paused = False
 

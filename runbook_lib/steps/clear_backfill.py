@@ -248,7 +248,7 @@ class ClearBackfill(BackfillStep):
 
     def await_target(self) -> None:
         """Wait while a session blocks reads of the table. Read-only."""
-        with self.control.listening():
+        with self.control.listening(before=True):
             await_readable(self.context.adapters.postgres.connect, self.table, self.control.waiting)
 
     def probe(self) -> Probe:

@@ -241,7 +241,7 @@ class RemoveColumns(Step):
 
     def await_target(self) -> None:
         """Wait while a session blocks reads of the table. Read-only."""
-        with self.control.listening():
+        with self.control.listening(before=True):
             await_readable(
                 self.context.adapters.postgres.connect, identifier(self.context.plan.database), self.control.waiting
             )

@@ -151,7 +151,7 @@ class RestorePart(Step):
 
     def await_target(self) -> None:
         """Wait while a session blocks reads of the table. Read-only."""
-        with self.control.listening():
+        with self.control.listening(before=True):
             await_readable(self.context.adapters.postgres.connect, sql.Identifier(*self._table), self.control.waiting)
 
     def probe(self) -> Probe:

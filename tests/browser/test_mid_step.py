@@ -36,9 +36,12 @@ def database(run: Run) -> Iterator[Connection]:
         yield connection
 
 
-def pause_as_it_begins(channel: ControlFile) -> None:
+def pause_as_it_begins(run: Run, channel: ControlFile) -> None:
     """Pause a clearing before its first batch, as soon as it can be paused."""
+    paused = '"text":"paused"'
+    before = run.folder.journal_path.read_text().count(paused)
     until(lambda: channel.request("pause"))
+    until(lambda: run.folder.journal_path.read_text().count(paused) > before)
 
 
 def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> None:
@@ -47,7 +50,6 @@ def pause_in_mid_batch(run: Run, database: Connection, channel: ControlFile) -> 
     The rows that it wants are held until then.
     """
     before = left(run, database)
-    until(lambda: '"paused' in "".join(run.folder.journal_path.read_text().rpartition('"kind":"started"')[2:]))
     wanted = sql.SQL("SELECT FROM {table} t WHERE {affected} FOR UPDATE")
     with run.context.adapters.postgres.connect() as holding, holding.transaction():
         holding.execute(run.context.backfill(holding).filled(wanted))
@@ -68,7 +70,7 @@ def clear_and_pause(seat: Seat, run: Run, database: Connection, channel: Control
     seat.run_all()
     answer_all(seat)
     seat.approve()
-    pause_as_it_begins(channel)
+    pause_as_it_begins(run, channel)
     pause_in_mid_batch(run, database, channel)
 
 
@@ -125,7 +127,7 @@ def test_a_closed_page_interrupt_or_restart_in_mid_batch_loses_nothing(
 
         before, begun = lab.acted, lab.begun("clear-backfill")
         seat.run(CLEAR)  # the kernel is restarted while it waits
-        pause_as_it_begins(channel)
+        pause_as_it_begins(run, channel)
         until(lambda: lab.begun("clear-backfill") == begun + 1)
         seat.restart()
         seat.run_all()

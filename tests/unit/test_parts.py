@@ -63,3 +63,14 @@ def test_a_request_that_was_taken_as_the_work_began_is_not_lost(tmp_path: Path) 
         with channel.opened():
             asking.join()
             assert channel.requested() == "pause"
+
+
+def test_a_request_before_the_work_begins_counts_once_it_has_begun(tmp_path: Path) -> None:
+    channel = ControlFile(tmp_path, "copy")
+
+    with channel.opened(leaves=True):
+        assert channel.request("pause")
+    with channel.opened(keeps=True):
+        assert channel.requested() == "pause"
+    with channel.opened():
+        assert channel.requested() == "resume"
