@@ -275,6 +275,7 @@ def test_a_run_and_its_undo_work_where_a_table_has_such_a_name(target: Bare, ste
     assert target.ask(rows) == before
 
 
+@pytest.mark.newest
 def test_option_c_works_where_the_database_has_such_a_name(
     template: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

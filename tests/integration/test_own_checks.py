@@ -132,7 +132,6 @@ def test_one_of_them_as_a_symptom_recommends_a_type(
     assert [result.status for result in found] == [Status.FAIL]
 
 
-NOW = datetime.now(UTC).isoformat(timespec="milliseconds")
 LONG_AGO = "2025-11-01T09:00:00.000Z"  # the feature's first commit was written two days later
 
 
@@ -150,7 +149,8 @@ LONG_AGO = "2025-11-01T09:00:00.000Z"  # the feature's first commit was written 
 def test_errors_from_before_the_first_commit_recommend_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, now: str, type_name: str, said: str
 ) -> None:
-    (site.root / "frontend.log").write_text(f"{LONG_AGO} ERROR order 7 is late\n{NOW} {now}\n")
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    (site.root / "frontend.log").write_text(f"{LONG_AGO} ERROR order 7 is late\n{at} {now}\n")
     site.change_target(services__commands__logs=["cat", "../{service}.log"])
     row = {"symptom": "Errors", "severity": "high", "action": "immediate", "type": "frontend", "failing": ["no-errors"]}
     check = {"kind": "logs", "title": "No errors", "services": ["frontend"]}

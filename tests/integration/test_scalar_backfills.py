@@ -166,6 +166,7 @@ def test_a_killed_step_is_resumed_by_the_same_command(orders: Bare, strategy: st
     assert orders.ask(ROWS) == rows
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("strategy", ["swap", "batched"])
 def test_what_is_purged_is_gone_and_leaves_nothing_to_clear(orders: Bare, strategy: str) -> None:
     orders.plan["backfills"][0]["touch_column"] = None
