@@ -14,8 +14,12 @@ from distributed import Client, Security
 
 from .waiting import until
 
-QUIET = {"DASK_LOGGING__DISTRIBUTED": "error", "DASK_DISTRIBUTED__WORKER__DAEMON": "false"}
-SHARED = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+SETTINGS = {
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+    "DASK_DISTRIBUTED__WORKER__DAEMON": "false",
+    "DASK_LOGGING__DISTRIBUTED": "error",
+}
+HERE = ("--host", "127.0.0.1", "--no-dashboard")
 SECONDS = 60
 EXTENSIONS = "subjectAltName=IP:127.0.0.1"
 Process = subprocess.Popen[bytes]
@@ -36,10 +40,11 @@ class Cluster:
         return Client(self.address, security=security, set_as_default=False, timeout=SECONDS)
 
     def scheduler(self) -> None:
-        """Start the scheduler, and wait until it listens."""
-        file = self.root / "scheduler.json"
+        """Start the scheduler, again at the same address once it was killed; wait until it listens."""
+        file = self.root / f"scheduler-{len(self.processes)}.json"
         protocol = ("--protocol", "tls") if self.tls else ()
-        self._start("scheduler", *SHARED, *protocol, "--scheduler-file", file, role="scheduler")
+        port = self.address.rpartition(":")[2] or "0"
+        self._start("scheduler", *HERE, "--port", port, *protocol, "--scheduler-file", file, role="scheduler")
         self.address = json.loads(until(lambda: file.is_file() and file.read_text(), "the scheduler listens"))["address"]
 
     def worker(self, preload: str = "", **variables: str) -> Process:
@@ -88,8 +93,8 @@ class Cluster:
             file = self.root / f"preload_{len(self.processes)}.py"
             file.write_text(preload)
             found = ["--preload", file]
-        options = ("--nthreads", "2", "--no-nanny", "--memory-limit", "0", "--no-dashboard")
-        return self._start("worker", self.address, *SHARED[:2], *options, *found, **variables)
+        options = ("--nthreads", "2", "--no-nanny", "--memory-limit", "0")
+        return self._start("worker", self.address, *HERE, *options, *found, **variables)
 
     def _start(self, what: str, *words: object, role: str = "worker", **variables: str) -> Process:
         keys = files_in(self.tls, role) if self.tls else {}
@@ -97,7 +102,7 @@ class Cluster:
             word for key, path in keys.items() for word in (f"--{key.replace('_', '-').replace(f'-{role}', '')}", path)
         ]
         command = [sys.executable, "-m", "dask", what, *map(str, words), *options]
-        environment = {**os.environ, **QUIET, **variables}
+        environment = {**os.environ, **SETTINGS, **variables}
         with open(self.root / f"{what}-{len(self.processes)}.log", "wb") as log:
             process = Process(command, stdout=log, stderr=log, env=environment, cwd=self.root, start_new_session=True)
         self.processes.append(process)
@@ -151,6 +156,7 @@ class Link:
         return any(text.encode() in bytes(stream) for stream in self.streams)
 
     def close(self) -> None:
+        """End every connection, and take no other."""
         for each in self._opened:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -15,9 +15,10 @@ from runbook_lib.fleet.dask_engine import Dask
 from runbook_lib.rehearsal.postgres import Server
 from runbook_lib.rehearsal.tenants import tenants
 
+from ...support.dask_cluster import Cluster, Link
+from ...support.dask_cluster import cluster as clustered
 from ...support.fleet_faults import SECONDS, Fleet, ended, faults_of, fingerprint, killed
 from ...support.relay import Relay, relaying
-from ...support.scheduler import Cluster, PortRelay, clustered
 from ...support.waiting import lives, until
 
 pytestmark = [pytest.mark.newest, pytest.mark.slow]
@@ -47,8 +48,7 @@ def dask(made: Fleet) -> Iterator[Dask]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with clustered(tmp_path) as found:
-        found.scheduler()
+    with clustered(tmp_path / "cluster") as found:
         found.worker()
         yield found
 
@@ -215,10 +215,10 @@ def test_a_second_signal_does_not_wait_for_a_worker(fleet: Fleet) -> None:
 
 
 def test_a_cut_link_to_the_scheduler_ends_the_client_alone(fleet: Fleet, cluster: Cluster) -> None:
-    relay = PortRelay(cluster.port)
-    with fleet.locked("t001"), fleet.client("--scheduler", f"tcp://127.0.0.1:{relay.port}") as client:
+    link = Link(cluster.address)
+    with fleet.locked("t001"), fleet.client("--scheduler", link.address) as client:
         acting = fleet.until_waiting("t001")
-        relay.cut()
+        link.close()
         code, printed = ended(client)
 
         assert (code, printed.count("The connection to the scheduler is lost.")) == (3, 1), printed
