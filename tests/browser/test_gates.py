@@ -31,6 +31,7 @@ def walk_to(seat: Seat, gate: str) -> None:
     expect(seat.waiting(gate)).to_be_visible(timeout=STEP)
 
 
+@pytest.mark.newest
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "gate", [pytest.param(gate, marks=pytest.mark.newest) for gate in ("OPTION", "STRATEGY")] + [APPROVAL]

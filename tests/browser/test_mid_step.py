@@ -104,6 +104,7 @@ def test_the_abort_button_in_mid_batch_keeps_what_is_done_and_stops(
         assert 0 < left(run, database) < all_rows
 
 
+@pytest.mark.newest
 @pytest.mark.slow
 def test_a_closed_page_interrupt_or_restart_in_mid_batch_loses_nothing(
     browser: Browser, lab: Served, run: Run, database: Connection, channel: ControlFile

@@ -64,6 +64,7 @@ def test_the_ddl_makes_a_round_trip_on_the_clone_which_is_then_dropped(
     assert databases(database) == [database.name]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("way", WAYS)
 def test_what_the_catalog_does_not_show_fails_on_the_clone_alone(
     context: Context, postgres: Postgres, database: Database, application: psycopg.Connection, tmp_path: Path, way: str
@@ -178,6 +179,7 @@ def test_a_server_of_another_version_is_no_place_for_a_clone(
     assert (found.status, f"the target's {version}" in found.summary) == (Status.UNKNOWN, True)
 
 
+@pytest.mark.newest
 def test_a_clone_is_dropped_after_a_kill_by_whoever_comes_next(
     context: Context, postgres: Postgres, database: Database
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_clone_is_dropped_after_a_kill_by_whoever_comes_next(
         as_superuser(database, f'DROP DATABASE "{not_ours}"')
 
 
+@pytest.mark.newest
 def test_a_step_that_has_begun_is_not_tried_again(context: Context, plan: Plan) -> None:
     for way in ("swap", "quarantine"):
         name, choices = WAYS[way]

@@ -63,6 +63,7 @@ BY_POSITION = "INSERT INTO log SELECT NEW.*"
 AS_JSON = "INSERT INTO log (row, text) VALUES (to_jsonb(NEW), row_to_json(NEW)::text)"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("way", "table", "writes", "said"),
     [
@@ -96,6 +97,7 @@ def test_statements_that_run_as_before_pass(
         assert one(connection, "SELECT last_value AS it FROM messages_id_seq")["it"] == 600
 
 
+@pytest.mark.newest
 def test_what_fails_before_already_is_named_and_not_counted(tried: Tried) -> None:
     found = tried("swap", UPDATE, "UPDATE messages SET sender_id = -1", "SELECT nothing FROM messages")[EXERCISE]
 
@@ -104,6 +106,7 @@ def test_what_fails_before_already_is_named_and_not_counted(tried: Tried) -> Non
     assert "violates foreign key" in found.summary
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("way", ["quarantine", "drop"])
 def test_a_statement_that_names_what_goes_is_the_features_own(tried: Tried, way: str) -> None:
     found = tried(way, UPDATE, "UPDATE messages m SET attachments = $1 WHERE m.id = $2")[EXERCISE]
@@ -124,6 +127,7 @@ def test_a_trigger_that_uses_what_goes_fails(tried: Tried, application: psycopg.
     assert (found.status, "looks()" in found.summary) == (Status.FAIL, True), found.summary
 
 
+@pytest.mark.newest
 def test_example_values_are_taken_as_given(tried: Tried, application: psycopg.Connection) -> None:
     application.execute("ALTER TABLE messages ADD CHECK (content <> 'no')")
 
@@ -134,6 +138,7 @@ def test_example_values_are_taken_as_given(tried: Tried, application: psycopg.Co
     assert "messages_content_check" in found.summary
 
 
+@pytest.mark.newest
 def test_where_no_statement_of_the_plan_runs_it_is_unknown(tried: Tried) -> None:
     found = tried("swap", "SELECT nothing FROM messages", "VACUUM messages")[EXERCISE]
 
@@ -142,6 +147,7 @@ def test_where_no_statement_of_the_plan_runs_it_is_unknown(tried: Tried) -> None
     assert "not exercised: 1 (VACUUM messages): neither reads nor writes rows" in found.summary
 
 
+@pytest.mark.newest
 def test_where_the_plan_names_nothing_that_can_be_tried_it_is_unknown(tried: Tried) -> None:
     found = tried("swap", "VACUUM messages")[EXERCISE]
 
@@ -149,6 +155,7 @@ def test_where_the_plan_names_nothing_that_can_be_tried_it_is_unknown(tried: Tri
     assert "not exercised: 1 (VACUUM messages)" in found.summary
 
 
+@pytest.mark.newest
 def test_an_insert_with_a_key_of_the_applications_own_gets_an_unused_one(
     tried: Tried, application: psycopg.Connection
 ) -> None:
@@ -162,6 +169,7 @@ def test_an_insert_with_a_key_of_the_applications_own_gets_an_unused_one(
     assert (found.status, "1 statement of the plan runs as before" in found.summary) == (Status.PASS, True), found.summary
 
 
+@pytest.mark.newest
 def test_nothing_outside_the_database_happens(
     tried: Tried, database: Database, application: psycopg.Connection, tmp_path: Path
 ) -> None:
@@ -189,6 +197,7 @@ def test_nothing_outside_the_database_happens(
     assert list(application.notifies(timeout=0.1)) == []
 
 
+@pytest.mark.newest
 def test_it_runs_in_the_applications_role(tried: Tried, database: Database) -> None:
     as_superuser(
         database,
@@ -203,6 +212,7 @@ def test_it_runs_in_the_applications_role(tried: Tried, database: Database) -> N
     assert "permission denied" in found.summary
 
 
+@pytest.mark.newest
 def test_where_owners_cannot_be_restored_it_runs_as_our_role(tried: Tried, database: Database) -> None:
     as_superuser(database, "CREATE TABLE elsewhere (it int); GRANT SELECT ON elsewhere TO postgres")
 
@@ -231,6 +241,7 @@ def test_without_statements_of_the_plan_the_most_frequent_ones_are_tried(
     assert "neither reads nor writes rows" in found.summary
 
 
+@pytest.mark.newest
 def test_where_nobody_measures_statements_the_preview_says_so(tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runbook_lib.postgres.exercise.trial.frequent", lambda *_: None)
 
@@ -240,6 +251,7 @@ def test_where_nobody_measures_statements_the_preview_says_so(tried: Tried, monk
     assert "no statement of the application was tried: pg_stat_statements is not on this server" in found[NAME].summary
 
 
+@pytest.mark.newest
 def test_where_none_of_the_most_frequent_ones_runs_the_preview_says_so(
     tried: Tried, monkeypatch: pytest.MonkeyPatch
 ) -> None:

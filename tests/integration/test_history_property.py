@@ -94,6 +94,6 @@ def test_unusual_histories_end_right_or_are_asked_about() -> None:
 
 
 @pytest.mark.slow
-def test_another_350_histories_end_right() -> None:
-    examine_many(300, len(USUAL), MOST_ASKED, salt=1)
-    examine_many(50, len(USUAL) + len(UNUSUAL), 1.0, salt=1)
+def test_another_150_histories_end_right() -> None:
+    examine_many(120, len(USUAL), MOST_ASKED, salt=1)
+    examine_many(30, len(USUAL) + len(UNUSUAL), 1.0, salt=1)

@@ -48,7 +48,7 @@ def undone(target: Bare, step: str) -> None:
     assert ended.exit_code == 0, ended.text
 
 
-@pytest.mark.parametrize("type_", USING)
+@pytest.mark.parametrize("type_", [pytest.param(each, marks=[pytest.mark.newest] * (each != "json")) for each in USING])
 def test_option_a_and_its_undo(target: Bare, type_: str) -> None:
     retyped(target, type_)
     before = target.ask(ROWS)
@@ -65,6 +65,7 @@ def test_option_a_and_its_undo(target: Bare, type_: str) -> None:
     assert target.ask(ROWS) == before
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("type_", USING)
 def test_the_loss_of_a_restore_is_shown(target: Bare, type_: str) -> None:
     retyped(target, type_)

@@ -165,6 +165,7 @@ def test_a_limited_lock_outlasts_autovacuum_only_after_its_short_tries(
 # --- a server that is far away
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("mode", ["quarantine", "drop"])
 def test_columns_go_and_return_within_the_limits_at_ten_ms_latency(
     relayed: Relayed, database: Database, connection: Connection, plan: Plan, mode: str

@@ -78,8 +78,8 @@ def executed(target: Bare) -> Run:
     ("what", "owner"),
     [
         *(pytest.param(what, (), id=what) for what in OPTIONS),
-        pytest.param("keyed", OWN, id="keyed, the database is ours"),
-        pytest.param("restore", OWN, id="restore, the database is ours"),
+        pytest.param("keyed", OWN, id="keyed, the database is ours", marks=pytest.mark.newest),
+        pytest.param("restore", OWN, id="restore, the database is ours", marks=pytest.mark.newest),
     ],
 )
 def test_each_option_works_to_its_proof_and_back(managed: Bare, what: str, owner: tuple[LiteralString, ...]) -> None:
@@ -137,6 +137,7 @@ def test_without_any_membership_what_it_may_not_do_is_named(managed: Bare) -> No
     assert "Our role may do what the rollback does (rights): FAIL, it may not read and update the table" in said
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("what", ["restore", "quarantine"])
 def test_an_owner_who_may_not_create_in_its_schema_any_more(managed: Bare, what: str) -> None:
     as_managed(managed.database, OWN[:1])
@@ -166,6 +167,7 @@ def test_a_server_that_lets_us_change_nothing_is_named(managed: Bare, statement:
 
 
 @pytest.mark.slow
+@pytest.mark.newest
 @pytest.mark.parametrize("rights", [MASTER, (*BARE, "REVOKE {app} FROM {us}")], ids=["master", "bare"])
 def test_a_quick_rollback_works_with_such_a_role(
     target: Bare, postgres: Postgres, rights: tuple[LiteralString, ...], tmp_path: Path

@@ -99,7 +99,7 @@ def server(servers: Callable[[int], Server]) -> Iterator[Server]:
 
 @pytest.mark.slow
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=5, unique=True))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 def test_a_migration_without_use_is_taken_back_exactly_or_refused(server: Server, tmp_path: Path, steps: list[str]) -> None:
     (tmp_path / "before.sql").write_text(BEFORE)
     (tmp_path / "up.sql").write_text(";\n".join([*steps, ""]))

@@ -44,6 +44,7 @@ def test_what_users_wrote_is_counted_and_what_has_no_value_any_more_too(tried: T
     assert found.unfilled == [Count("books.code", 1)]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("migration", "use", "named"),
     [

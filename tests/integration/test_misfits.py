@@ -83,6 +83,7 @@ def test_what_is_decided_of_misfits_changes_nothing_where_all_fit(attempt: Decid
     assert attempt.rows(TYPES)[1] == ("litres", "smallint", "NO")
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("decided", "why"),
     [
@@ -108,6 +109,7 @@ def test_a_text_that_is_too_long_is_not_shortened_silently(attempt: Deciding) ->
     assert "does not fit character varying(4)" in refused(found)["tag"]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("migration", "use"),
     [
@@ -247,6 +249,7 @@ def test_constraints_come_back_not_valid_and_columns_without_not_null(attempt: D
     assert [note for note in found.notes if note.startswith("keys_days_check comes back NOT VALID, as decided: 2 rows")]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("name", "decided"),
     [("keys__code", "keep"), ("keys__keys_code_key", "keep"), ("keys__code", "'A'"), ("keys__keys_code_key", "'Z'")],
@@ -271,6 +274,7 @@ def test_rows_since_get_a_value_in_a_column_that_comes_back(attempt: Deciding) -
     assert attempt.rows("SELECT owner FROM keys ORDER BY id") == [("x",), ("y",), ("?",)]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("table", ["n (v smallint)", "n (v text CHECK (v <> '9000'))", "n (v k)"])
 def test_a_value_that_no_undo_could_take_back_is_refused(attempt: Deciding, table: str) -> None:
     up = {"smallint": "ALTER TABLE n ALTER v TYPE int;", "text": "ALTER TABLE n DROP CONSTRAINT n_v_check;"}
@@ -299,6 +303,7 @@ def test_a_type_without_any_cast_comes_back_by_a_rule_and_is_undone(attempt: Dec
     assert attempt.rows("SELECT open FROM shops ORDER BY id") == [(True,), (False,), (False,), (True,)]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", ["keys", "keys__nothing", "nothing__code"])
 def test_misfits_of_what_was_not_there_are_refused(attempt: Deciding, name: str) -> None:
     assert [*refused(attempt(RULES, RELAXED, "", **{name: {"misfits": "keep"}}))] == [name.replace("__", ".")]

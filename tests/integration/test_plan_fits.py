@@ -77,6 +77,7 @@ def test_a_history_that_is_not_the_tools_is_found(target: Bare, keys: dict[str, 
     refused(target, text)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("option", ["A", "B"])
 def test_types_are_compared_however_they_are_spelt(target: Bare, option: str) -> None:
     target.ask("ALTER TABLE messages ADD code varchar(255), ADD n int, ADD prices decimal(8, 2)[]")
@@ -138,6 +139,7 @@ def test_a_type_of_another_length_is_refused(target: Bare) -> None:
     refused(target, "code: the column is character varying(255), the plan says varchar(254)")
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("option", ["A", "B"])
 @pytest.mark.parametrize(
     ("statement", "text"),

@@ -142,6 +142,7 @@ def restoring(base: str, kept: Archived, wal: Path) -> list[str]:
     return ["sh", "-c", script, fetch]
 
 
+@pytest.mark.newest
 def test_the_targets_command_restores_in_place_of_a_base_backup(past: Past, kept: Archived) -> None:
     """As pgBackRest and Barman do."""
     target = past(command=restoring("plain", kept, kept.wal))
@@ -164,6 +165,7 @@ def test_a_moment_that_the_target_names_is_recovered(past: Past, kept: Archived)
     assert applied(target, recovered(target)) == ["037", "038"]
 
 
+@pytest.mark.newest
 def test_a_migration_recorded_in_several_transactions_leads_to_the_first(past: Past, kept: Archived) -> None:
     """As Prisma and golang-migrate do; the last of them wrote the row in a savepoint."""
     target = past()
@@ -213,6 +215,7 @@ REFUSED: dict[str, tuple[str, Change | None, Callable[[list[str]], list[str]] | 
 }
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_leads_to_no_state_from_before_is_refused_by_name(past: Past, kept: Archived, tmp_path: Path, why: str) -> None:
     name, change, lacking, said = REFUSED[why]
@@ -228,6 +231,7 @@ def test_what_leads_to_no_state_from_before_is_refused_by_name(past: Past, kept:
     assert list((target.root / "backups").iterdir()) == []
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("base", "segments", "said"),
     [
@@ -285,6 +289,7 @@ def test_the_side_instance_ends_with_an_owner_that_is_killed(past: Past, kept: A
     assert until(lambda: has_ended(int(pid)) and not Path(folder).exists(), 20, 0.1)
 
 
+@pytest.mark.newest
 def test_a_draft_takes_the_state_before_from_the_target(past: Past, kept: Archived) -> None:
     target = past()
     keys = {name: target.plan[name] for name in ("feature", "migration", "services")}
@@ -302,6 +307,7 @@ def test_a_draft_takes_the_state_before_from_the_target(past: Past, kept: Archiv
     assert [each["object"] for each in yaml.safe_load(changes.read_text())["changes"]] == ["messages.attachments"]
 
 
+@pytest.mark.newest
 @pytest.mark.slow
 def test_option_c_brings_the_recovered_state_live(past: Past) -> None:
     target = past()

@@ -45,6 +45,7 @@ def test_rows_that_the_change_does_not_concern_are_not_copied_and_stay(make: Mak
     assert (found.execute(ALL), found.execute(LOGS)) == (before, logs)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("written", "named"),
     [
@@ -68,6 +69,7 @@ def test_a_change_by_others_of_rows_that_were_not_copied_is_noticed(make: Make, 
     assert named in taken.summary
 
 
+@pytest.mark.newest
 def test_a_table_of_others_that_refers_to_inserted_rows_is_copied(make: Make) -> None:
     kinds = "CREATE TABLE kinds (id int PRIMARY KEY); INSERT INTO kinds VALUES (1);"
     of_others = "CREATE TABLE uses (kind int REFERENCES kinds); INSERT INTO uses VALUES (2);"
@@ -78,6 +80,7 @@ def test_a_table_of_others_that_refers_to_inserted_rows_is_copied(make: Make) ->
     assert "rows that the migration inserted are referred to" in summaries(looks)
 
 
+@pytest.mark.newest
 def test_a_draft_from_before_tables_were_chosen_copies_all(make: Make) -> None:
     found = make(BEFORE + LARGE, UP, USE)
     lines = [
@@ -99,6 +102,7 @@ STRONG = """SELECT DISTINCT relation, relname FROM pg_locks JOIN pg_class c ON c
     AND mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock')"""
 
 
+@pytest.mark.newest
 def test_all_tables_are_locked_before_any_is_changed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found, apply = make(BEFORE, UP + "ALTER TABLE shops RENAME TO stores;"), live.apply
     step, locked = approved(found), list[dict[int, str]]()
@@ -150,6 +154,7 @@ def test_the_tables_are_chosen_whose_rows_count(make: Make) -> None:
     assert names == {"kinds", "uses", "owners", "shops", "orders", "days", "today", '"Old sums"', "sums", "made"}
 
 
+@pytest.mark.newest
 def test_a_table_that_a_decision_reads_is_copied(make: Make) -> None:
     found = make(
         """CREATE TABLE customers (id int PRIMARY KEY, street text); INSERT INTO customers VALUES (1, 'Old Street');

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as random
 from psycopg import sql
@@ -47,6 +48,7 @@ def expected(value: Any) -> Any:
     return [element for element in value if element != LEGACY]
 
 
+@pytest.mark.newest
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=random.lists(VALUES, min_size=1, max_size=40))
 def test_swap_batches_and_keys_give_the_same_rows_in_the_same_order(

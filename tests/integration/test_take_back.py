@@ -79,6 +79,7 @@ def test_a_change_of_many_kinds_is_taken_back_verified_and_undone(make: Make) ->
     assert (found.databases(), found.journal.debts) == (set(), set())
 
 
+@pytest.mark.newest
 def test_the_preview_counts_what_users_lose_and_touches_nothing(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     before = found.execute(ALL)
@@ -96,6 +97,7 @@ def test_the_preview_counts_what_users_lose_and_touches_nothing(make: Make) -> N
     assert found.execute("SELECT to_regnamespace('runbook')") == [(None,)]
 
 
+@pytest.mark.newest
 def test_what_others_made_on_top_is_named_before_anything_is_touched(make: Make) -> None:
     found = make(BEFORE, UP, 'CREATE VIEW of_others AS SELECT fee FROM "Orders";')
 
@@ -106,6 +108,7 @@ def test_what_others_made_on_top_is_named_before_anything_is_touched(make: Make)
     assert found.databases() == set()
 
 
+@pytest.mark.newest
 def test_what_is_written_between_preview_and_step_is_respected(make: Make) -> None:
     found = make(BEFORE, UP)
     step = approved(found)
@@ -166,6 +169,7 @@ def test_the_owner_of_the_database_takes_it_back_itself(make: Make) -> None:
     assert found.execute(ALL) == before
 
 
+@pytest.mark.newest
 def test_the_undo_keeps_what_users_wrote_after_the_rollback(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     approved(found).apply()
@@ -179,6 +183,7 @@ def test_the_undo_keeps_what_users_wrote_after_the_rollback(make: Make) -> None:
     assert found.execute(NAMES) == [("Northern",), ("Far South",)]
 
 
+@pytest.mark.newest
 def test_purging_the_copies_leaves_nothing_and_nothing_to_undo(make: Make) -> None:
     found = make(BEFORE, UP, USE)
     approved(found).apply()
@@ -256,6 +261,7 @@ def test_a_draft_without_its_states_is_refused(make: Make) -> None:
     assert "are not its own" in summaries(looks)
 
 
+@pytest.mark.newest
 def test_a_change_of_the_result_by_others_is_noticed(make: Make) -> None:
     found = make(BEFORE, UP)
     step = approved(found)
@@ -267,6 +273,7 @@ def test_a_change_of_the_result_by_others_is_noticed(make: Make) -> None:
     assert [each.status for each in step.verify()] == [Status.FAIL, Status.PASS]
 
 
+@pytest.mark.newest
 def test_a_database_that_is_too_large_is_not_copied_at_all(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found = make(BEFORE, UP)
     monkeypatch.setattr(take_back, "LARGEST", 10_000)
@@ -278,6 +285,7 @@ def test_a_database_that_is_too_large_is_not_copied_at_all(make: Make, monkeypat
     assert found.databases() == set()
 
 
+@pytest.mark.newest
 def test_a_statement_that_would_fail_afterwards_is_named_by_the_preview(make: Make) -> None:
     logged = """CREATE TABLE log (of bigint, remark text);
     CREATE FUNCTION logs() RETURNS trigger LANGUAGE plpgsql AS
@@ -313,6 +321,7 @@ def in_production(found: Migrated) -> TakeBack:
     return step
 
 
+@pytest.mark.newest
 def test_rows_of_a_rehearsal_take_none_of_production_back(make: Make) -> None:
     _, looks = in_production(make(BEFORE, UP)).previewed(begun=False)
 
@@ -320,6 +329,7 @@ def test_rows_of_a_rehearsal_take_none_of_production_back(make: Make) -> None:
     assert "wrote column shops.name" in summaries(looks)
 
 
+@pytest.mark.newest
 def test_a_draft_of_a_rehearsal_without_rows_is_taken_back_in_production(make: Make) -> None:
     preview, looks = in_production(make(BEFORE, 'ALTER TABLE "Orders" ADD COLUMN fee numeric')).previewed(begun=False)
 

@@ -32,6 +32,7 @@ CREATE FUNCTION listed() RETURNS void LANGUAGE sql AS 'INSERT INTO messages (con
 """
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("statement", USES)
 def test_what_uses_whole_rows_keeps_a_swap_out(target: Bare, statement: str) -> None:
     target.plan["backfills"][0]["touch_column"] = None

@@ -24,7 +24,7 @@ class MadeOnce:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._clusters: dict[Path, tuple[Path, Server]] = {}  # the programs -> a cluster that was never started, its server
-        self._repositories: dict[str, Path] = {}  # the stack, its patches, whether they are built -> where
+        self._repositories: dict[str, Path] = {}  # stack, releases, patches, whether built -> where
 
     def initialise(self, root: Path) -> Server:
         tools, data = postgres.binaries(), root / "pg" / "data"
@@ -46,7 +46,8 @@ class MadeOnce:
         self._copied(named(SAMPLE), root, fault, lambda made: _create(made, fault), "created")
 
     def _copied(self, described: StackFile, root: Path, fault: Fault, make: Callable[[Path], None], how: str) -> None:
-        key = f"{described.about} {fault.patches} {how}"
+        releases = [repositories.release(described, name) for name in described.repositories]
+        key = f"{described.about} {releases} {fault.patches} {how}"
         if key not in self._repositories:
             made = Path(mkdtemp(dir=self._place))
             make(made)

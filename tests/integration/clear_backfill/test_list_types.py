@@ -111,6 +111,7 @@ def test_a_list_of_any_type_is_cleared_and_undone_by_each_strategy(
             work.proof.forget(connection)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("type_", TYPES)
 def test_elements_that_stay_are_written_as_they_were(
     postgres: Postgres, application: psycopg.Connection, strategy: str, type_: str

@@ -29,6 +29,7 @@ def test_the_proof_holds_when_only_the_backfill_was_cleared(
     assert proof.rows(connection) == 600
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     "corruption",
     [
@@ -60,6 +61,7 @@ def test_the_proof_fails_and_names_the_row_when_another_cell_changed(
     assert all(corruption.split("id = ")[1] in line.rsplit(":", 1)[1].replace(" ", "").split(",") for line in found)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("key", [pytest.param(3, id="a cleared row"), pytest.param(7, id="a row outside the change")])
 def test_the_proof_fails_where_this_run_wrote_another_value_than_computed(
     postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str, key: int
@@ -75,6 +77,7 @@ def test_the_proof_fails_where_this_run_wrote_another_value_than_computed(
     assert found[0].endswith("no row (this run wrote another value than it should)")
 
 
+@pytest.mark.newest
 def test_the_proof_holds_over_a_clearing_that_was_killed_and_resumed(
     postgres: Postgres, connection: Connection, backfill: Backfill, strategy: str
 ) -> None:

@@ -81,6 +81,7 @@ def _round_trip(
     assert catalog(connection) == shape
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
@@ -111,6 +112,7 @@ FROM orders o LEFT JOIN orders_before b USING (id) ORDER BY o.id"""
 VALUES = random.one_of(random.none(), random.integers(-1, 2))
 
 
+@pytest.mark.newest
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=random.lists(
@@ -158,6 +160,7 @@ def test_any_rows_come_back_as_their_backup_has_them(
             connection.execute("DROP SCHEMA runbook CASCADE")
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("type_", "source", "value", "same", "other"),
     [

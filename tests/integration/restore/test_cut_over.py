@@ -64,6 +64,7 @@ def test_writes_wait_from_the_last_comparison_on_and_reads_do_not(
     assert seen == [(600,)]
 
 
+@pytest.mark.newest
 def test_a_writer_that_does_not_end_is_shown_and_nothing_is_changed(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_superusers_session_stops_the_swap_beforehand(restoring: Restoring) ->
     assert set(restoring.databases) == {"live", "restored"}
 
 
+@pytest.mark.newest
 def test_a_session_that_cannot_be_ended_lets_connections_in_again(
     restoring: Restoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_session_that_cannot_be_ended_lets_connections_in_again(
     assert set(restoring.run.state.pending) == {"restored-database"}
 
 
+@pytest.mark.newest
 def test_a_process_that_has_lost_the_target_does_not_swap(restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
     restoring.restore_staging()
     restoring.approve()
@@ -150,6 +153,7 @@ def test_settings_grants_comment_and_limit_follow_the_name(restoring: Restoring)
     assert done.results[0].status == "PASS"
 
 
+@pytest.mark.newest
 def test_settings_that_did_not_follow_the_name_are_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.administer("ALTER DATABASE {} SET work_mem = '7MB'", "GRANT TEMPORARY ON DATABASE {} TO pg_monitor")
@@ -177,6 +181,7 @@ def test_no_sequence_issues_a_value_again(restoring: Restoring) -> None:
     assert before == [(3,)]
 
 
+@pytest.mark.newest
 def test_a_sequence_that_is_behind_is_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.administer("SELECT setval('messages_id_seq', 5)")
@@ -202,6 +207,7 @@ def test_the_runbooks_own_records_come_along_and_back(restoring: Restoring) -> N
     assert restoring.ask("SELECT count(*) FROM pg_index WHERE indrelid = 'runbook.records'::regclass") == [(1,)]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("made", "found"),
     [

@@ -66,6 +66,7 @@ def test_the_preview_says_what_is_known_of_the_loss_before_the_restore(restoring
     assert any(line.startswith("at least 20 rows of messages") for line in told.loses)
 
 
+@pytest.mark.newest
 def test_rows_written_after_the_approval_stop_the_swap_until_approved(restoring: Restoring) -> None:
     restoring.restore_staging()
     restoring.approve()
@@ -82,6 +83,7 @@ def test_rows_written_after_the_approval_stop_the_swap_until_approved(restoring:
     assert engine.apply(restoring.run, SWAP).outcome["lost"] == {"public.messages: rows written since the backup": 2}
 
 
+@pytest.mark.newest
 def test_a_loss_that_differs_from_the_prediction_is_reported(restoring: Restoring) -> None:
     restoring.swap()
     restoring.change("DELETE FROM messages WHERE id = 7")
@@ -120,6 +122,7 @@ def test_rows_written_since_are_carried_over_by_choice_and_are_no_loss(restoring
     assert restoring.ask("SELECT nextval('messages_id_seq')") == [(603,)]
 
 
+@pytest.mark.newest
 def test_a_function_that_was_redefined_since_is_lost_and_approved(restoring: Restoring) -> None:
     made: LiteralString = "CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 1'"
     restoring.change(made)
@@ -153,6 +156,7 @@ def test_rows_not_carried_over_are_exported_with_a_command_to_reapply(restoring:
     assert restoring.ask(MINE) == [(8, "mine"), (601, "written since")]
 
 
+@pytest.mark.newest
 def test_a_corrupt_table_is_restored_by_choice_with_an_unknown_loss(restoring: Restoring) -> None:
     ((path,),) = restoring.ask("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('messages')")
     with Path(path).open("r+b") as file:  # no page of a new clone has been read yet

@@ -174,6 +174,7 @@ def test_nothing_of_it_is_left_in_the_end(three: Make) -> None:
     assert found.rows(left) == []
 
 
+@pytest.mark.newest
 def test_the_steps_carry_over_nothing_of_the_draft(restoring: Restoring) -> None:
     folder = restoring.backups
     (folder / "up.sql").write_text("UPDATE messages SET content = 'moved ' || id WHERE id IN (3, 4)")
@@ -207,6 +208,7 @@ def test_the_steps_carry_over_nothing_of_the_draft(restoring: Restoring) -> None
 ROWS = st.dictionaries(st.integers(1, 6), st.integers(0, 2), max_size=6)
 
 
+@pytest.mark.newest
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=ROWS, after=ROWS, live=ROWS)
 def test_each_row_is_merged_as_by_hand(

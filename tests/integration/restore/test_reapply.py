@@ -266,6 +266,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[
 """
 
 
+@pytest.mark.newest
 def test_the_clients_memory_does_not_grow_with_the_rows(two: Two, tmp_path: Path) -> None:
     plan = PLAN
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
