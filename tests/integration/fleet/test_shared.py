@@ -91,16 +91,27 @@ def test_an_order_that_is_not_allowed_is_refused_by_name(
     assert not [*shops.root.glob("outputs/*")]
 
 
+@pytest.mark.parametrize(
+    ("when", "allowed", "others", "ended_as"),
+    [("before", OLD_ON_NEW, "previewed", ("stopped by failures", 3)), ("after", NEW_ON_OLD, "verified", ("mixed", 4))],
+)
 def test_a_failure_of_what_is_shared_stops_the_fleet(
-    code: SharedCode, shops: Tenants, planned: Planned, engine: Engine
+    when: str,
+    allowed: Row,
+    others: str,
+    ended_as: tuple[str, int],
+    code: SharedCode,
+    shops: Tenants,
+    planned: Planned,
+    engine: Engine,
 ) -> None:
-    run = planned(**code.keys("before", OLD_ON_NEW), max_failures=3)
+    run = planned(**code.keys(when, allowed), max_failures=3)
     (code.root / "broken").touch()
 
     ended = walk.apply(run, engine)
 
-    assert words(run) == {**dict.fromkeys(shops.names, "previewed"), "shared": "failed"}
-    assert (ended.status, ended.exit_code) == ("stopped by failures", 3)
+    assert words(run) == {**dict.fromkeys(shops.names, others), "shared": "failed"}
+    assert (ended.status, ended.exit_code) == ended_as, ended
     (code.root / "broken").unlink()
     assert walk.apply(run, engine).status == "finished", run.standings()
 
