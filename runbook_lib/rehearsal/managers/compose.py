@@ -66,7 +66,8 @@ class UnderCompose(ManagerKeys):
         command = ["dockerd", "--host", environment["REHEARSAL_DOCKER_HOST"], "--data-root", str(root / "docker")]
         command += ["--exec-root", str(root / "x"), "--pidfile", str(root / "docker.pid"), "--shutdown-timeout", "5"]
         command += ["--bridge=none", "--iptables=false"]
-        return [Program("dockerd", command, root, whole_group=False, grace=15.0)]
+        place = {"TMPDIR": str(root)}  # where containerd writes down its stacks when it ends late
+        return [Program("dockerd", command, root, place, whole_group=False, grace=15.0)]
 
     def start(self, supervised: Supervisor, environment: Mapping[str, str], login: Mapping[str, str]) -> None:
         """See `ManagerKeys.start`."""
