@@ -108,6 +108,7 @@ def test_a_difference_is_named_by_service_and_variable_without_its_value(field: 
     assert "canary" not in f"{without_variable}{other_value}{other_file}"
 
 
+@pytest.mark.newest
 def test_other_files_than_the_deploy_had_are_named(field: Field) -> None:
     field.write("override.yml", {"worker": {"stop_signal": "SIGINT"}, "mailer": service()})
     (field.folder / "deploy.env").write_text("MODE=deployed\n")
@@ -126,6 +127,7 @@ def test_other_files_than_the_deploy_had_are_named(field: Field) -> None:
     assert (refused[0], "compose refuses the files" in refused[1]) == (Status.FAIL, True)
 
 
+@pytest.mark.newest
 def test_what_the_rollback_changes_does_not_count_a_lost_variable_does(field: Field) -> None:
     field.deploy("--detach", "backend", "built")
     field.docker("build", "--tag", "contract/field", "--build-arg", "REVISION=two", str(field.folder))
@@ -177,6 +179,7 @@ def test_a_service_that_runs_in_another_project_of_the_folder_is_named(field: Fi
     assert (found[0], "runs in project field, of the same folder" in found[1]) == (Status.FAIL, True)
 
 
+@pytest.mark.newest
 def test_a_pin_does_not_count(field: Field) -> None:
     image = field.docker("image", "inspect", "--format", "{{.Id}}", "contract/base")
     field.deploy("--detach", "worker")
@@ -255,6 +258,7 @@ def test_a_network_of_another_label_is_named_before_compose_refuses_it(field: Fi
         assert field.found(["lone"], "networks", files=["net.yml"])[0] is Status.FAIL
 
 
+@pytest.mark.newest
 def test_whether_containers_can_be_recreated_is_tried(field: Field, tmp_path: Path) -> None:
     field.deploy("--detach", "worker")
     there, compose = field.docker("ps", "--all", "--quiet"), tmp_path / "compose"

@@ -84,6 +84,7 @@ def test_a_start_takes_the_image_built_beforehand_an_undo_the_former_one(project
     assert (back[0][0].endswith("build 2"), *back[1:]) == (True, former, revision("2"))
 
 
+@pytest.mark.newest
 def test_what_compose_brings_up_later_is_what_the_rollback_brought_up(project: Built) -> None:
     project.services.start("web")
     old = project.build()

@@ -255,6 +255,7 @@ def test_a_service_that_does_not_start_or_crashes_soon_is_an_error(managed: Mana
         managed.connect(timeout=managed.soon, steady=STEADY).start(name)
 
 
+@pytest.mark.newest
 def test_a_service_that_keeps_ending_and_restarting_is_not_up(managed: Managed) -> None:
     services = managed.connect(steady=STEADY)
     with suppress(AdapterError):
@@ -270,6 +271,7 @@ def test_a_service_is_up_once_it_is_started_until_it_is_stopped(services: Servic
     assert (up, services.up(["web", "worker"])) == ({"web", "worker"}, {"worker"})
 
 
+@pytest.mark.newest
 def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed: Managed) -> None:
     services = managed.connect()
     with suppress(AdapterError):
@@ -278,6 +280,7 @@ def test_a_service_that_keeps_ending_and_restarting_is_stopped_for_good(managed:
     assert Steady(0.6).staying(lambda: {"flapping": not services.is_running("flapping")})
 
 
+@pytest.mark.newest
 def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Managed, services: Services) -> None:
     services.start("restless")
     before = managed.pids("restless")
@@ -287,6 +290,7 @@ def test_a_service_that_its_manager_brings_back_is_stopped_for_good(managed: Man
     assert Steady(0.6).staying(lambda: {"restless": not services.is_running("restless")})
 
 
+@pytest.mark.newest
 def test_a_service_that_ignores_the_request_to_end_is_stopped_all_the_same(services: Services) -> None:
     start_and_hear(services, "stubborn")
     services.stop("stubborn")
@@ -307,6 +311,7 @@ def test_a_stopped_service_leaves_no_process(managed: Managed, services: Service
     assert not any(map(lives, pids))
 
 
+@pytest.mark.newest
 def test_several_services_are_stopped_at_once_and_others_run_on(services: Services) -> None:
     services.start("web", "worker", "slow")
 
