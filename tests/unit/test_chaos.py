@@ -60,18 +60,6 @@ def test_every_event_is_a_point_once_and_of_many_alike_the_first_two(plan: Plan)
     ]
 
 
-def test_the_server_is_killed_only_while_no_service_logs_that(plan: Plan) -> None:
-    events = journal(upto=4)
-    events += [Event(4, events[-1].at, "started", {"step": "start-services"}, GENESIS, GENESIS)]
-    events += [Event(5, events[-1].at, "applied", {"step": "start-services"}, GENESIS, GENESIS)]
-
-    victims = {str(point): "PostgreSQL" in point.victims for point in points("swap", TRIALS["swap"], plan, events)}
-
-    assert victims["back-up, started 1"]
-    assert not victims["start-services, started 1"]
-    assert not victims["start-services, applied 1"]
-
-
 def test_a_point_is_reached_with_its_event_and_not_before(plan: Plan) -> None:
     second_progress = found(plan)[4]
 

@@ -113,8 +113,7 @@ def _is_kept(plan: Mapping[str, Any], check: str) -> bool:
 
 Victim = Literal["main process", "kernel", "whole tree", "PostgreSQL"]
 VICTIMS: Sequence[Victim] = ("main process", "kernel", "whole tree", "PostgreSQL")
-NO_KERNEL: frozenset[Victim] = frozenset({"kernel"})
-NO_SERVER: frozenset[Victim] = frozenset({"PostgreSQL"})  # services that run without it log errors, which fails a check
+WITHOUT_KERNEL = tuple(victim for victim in VICTIMS if victim != "kernel")
 MOMENTS = ("at", "after")  # as soon as the event is in the journal, and at a random moment before the next one
 AT_ONCE = ("checked", "chosen", "evidence")  # one after another without anything in between
 IN_A_ROW = 3  # kills of a case
@@ -187,17 +186,12 @@ def points(name: str, trial: Trial, plan: Plan, events: Iterable[Event]) -> list
     found: list[Point] = []
     seen: dict[tuple[str, str], int] = {}
     at_once = bursts(events)
-    served = False
     for burst, following in zip(at_once, [*at_once[1:], at_once[-1]], strict=True):
         step, kind = key_of(burst[0])
         seen[step, kind] = number = seen.get((step, kind), 0) + 1
-        if kind == "started":
-            served |= plan.steps[step].about.starts_on_undo if trial.undone else plan.steps[step].about.starts
         if number <= OFTEN:
             gap = (following[0].time - burst[-1].time).total_seconds()
-            left_out = NO_KERNEL if kind == "notebook-ended" or trial.undone else frozenset()
-            left_out |= NO_SERVER if served else frozenset()
-            victims = tuple(victim for victim in VICTIMS if victim not in left_out)
+            victims = VICTIMS if kind != "notebook-ended" and not trial.undone else WITHOUT_KERNEL
             role = f"undo {_role(plan, trial.choices, step)}" if trial.undone else _role(plan, trial.choices, step)
             found.append(Point(name, step, kind, number, max(gap, 0.0), len(found), role, victims))
     return found
