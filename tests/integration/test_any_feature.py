@@ -133,7 +133,7 @@ def test_a_feature_is_rolled_back_verified_undone_and_cleaned_up(target: Bare, f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["copies:Copies.keep", "live:stage", "live:drop_staged"])
+@pytest.mark.parametrize("at", ["copies:Copies.keep", "live:stage", "live:apply", "live:drop_staged", "live:compare"])
 def test_a_run_whose_kernel_is_killed_resumes_to_the_same_end(target: Bare, at: str) -> None:
     target.ask(MANY_KINDS.before)
     target.backed_up()

@@ -43,8 +43,10 @@ PREPARED = ["BEGIN", "UPDATE messages SET content = content WHERE id < 50", "PRE
         (EXCLUSIVE, "clear-backfill", "A", "STRATEGY=keyed"),
         (EXCLUSIVE, "back-up", "A", "STRATEGY=keyed"),
         pytest.param(EXCLUSIVE, "remove-columns", "B", "REMOVAL=drop", marks=pytest.mark.slow),
+        pytest.param(READS, "clear-backfill", "A", "STRATEGY=batched", marks=pytest.mark.slow),
         (READS, "clear-backfill", "A", "STRATEGY=swap"),
         pytest.param(ROWS, "clear-backfill", "A", "STRATEGY=batched", marks=pytest.mark.slow),
+        pytest.param(BUILDS, "clear-backfill", "A", "STRATEGY=keyed", marks=pytest.mark.slow),
         (PREPARED, "clear-backfill", "A", "STRATEGY=keyed"),
     ],
 )

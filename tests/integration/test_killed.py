@@ -34,7 +34,9 @@ def killed_and_run_again(target: Bare) -> list[object]:
     ("strategy", "at"),
     [
         ("swap", f"{CLEARING}.swap:Swap._fill"),
+        ("swap", f"{CLEARING}.column:Column.index_shadow"),
         ("swap", f"{CLEARING}.swap:Swap._catch_up"),
+        ("batched", f"{CLEARING}.batches:_patiently"),
         ("keyed", f"{CLEARING}.batches:clear"),
     ],
 )

@@ -59,7 +59,7 @@ def test_columns_are_removed_and_put_back_without_a_backfill(target: Bare) -> No
     assert target.ask(ROWS) == before
 
 
-@pytest.mark.parametrize("absent", [("migration",), ("backfill", "migration")])
+@pytest.mark.parametrize("absent", [("backfill",), ("migration",), ("backfill", "migration")])
 def test_the_backup_is_restored_without_a_backfill_or_a_migration(target: Bare, absent: tuple[str, ...]) -> None:
     before = target.ask(ROWS)
     leave_out(target, *absent)
